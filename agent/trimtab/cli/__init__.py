@@ -1,0 +1,1 @@
+"""One module a script; each has `main(argv) -> int`."""

@@ -1,0 +1,64 @@
+"""`visualize.py`: figures and one self-contained report from the results files."""
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from trimtab.cli import command
+from trimtab.paths import models_dir
+
+EXAMPLES = """\
+python agent/visualize.py
+    figures and report.html from Models/metrics/ into Models/metrics/plots/
+python agent/visualize.py --csv twin.csv live.csv --out plots
+    files of your own; each is recognised from its columns
+python agent/visualize.py --reference sed-online
+    compare every policy with sed-online instead of dqn
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw what the results files hold; 0 done, 1 the files are missing or malformed, 2 bad usage."""
+    return command.run(_draw, build_parser(), argv)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options, apart so that documentation and tests can read them."""
+    parser = command.parser("visualize.py", "Draw learning curves, evaluation figures and one self-contained report.html.", EXAMPLES)
+    parser.add_argument(
+        "--csv",
+        type=Path,
+        nargs="+",
+        action="extend",
+        metavar="PATH",
+        help="results files, recognised from their columns (default: training_metrics.csv and evaluation*.csv in Models/metrics)",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: plots/ beside the first file)")
+    parser.add_argument("--reference", metavar="POLICY", help="policy that the tables compare with (default: dqn, else sed-online)")
+    return parser
+
+
+def _draw(options: argparse.Namespace) -> int:
+    # Imported here: pandas, scipy and matplotlib take seconds, and --help or a mistyped option should not wait for them.
+    from trimtab.report.csv_files import results_in
+    from trimtab.report.writing import write_report
+
+    csv_files = options.csv or results_in(models_dir() / "metrics")
+    out = options.out or csv_files[0].parent / "plots"
+    written = write_report(csv_files, out, _command_line(options), options.reference)
+    print(f"wrote {len(written) - 1} figures into {out}")
+    print(f"wrote {written[-1]}")
+    return 0
+
+
+def _command_line(options: argparse.Namespace) -> str:
+    """The command as given, quoted for a shell, for the footer of the report."""
+    words = ["python", "agent/visualize.py"]
+    if options.csv:
+        words += ["--csv", *(str(path) for path in options.csv)]
+    if options.out:
+        words += ["--out", str(options.out)]
+    if options.reference:
+        words += ["--reference", options.reference]
+    return shlex.join(words)

@@ -1,0 +1,1 @@
+"""The learner. Knows arrays, not servers."""

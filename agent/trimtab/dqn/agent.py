@@ -1,0 +1,162 @@
+"""The agent: acts, remembers, learns. Glue between network, replay and learner; the environment's loop calls it."""
+
+import json
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from trimtab.dqn.config import DQNConfig
+from trimtab.dqn.learner import Learner, UpdateStats
+from trimtab.dqn.network import QNetwork, q_values
+from trimtab.dqn.replay import Batch, Replay
+from trimtab.dqn.schedule import linear, updates_scheduled
+from trimtab.dqn.targets import greedy, heuristic_bonus
+from trimtab.errors import CheckpointError
+
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
+
+_EXPLORE, _SAMPLE = 1, 2  # streams of chance under one seed; the weights use the seed itself
+
+
+class DQNAgent:
+    """Learns from B parallel streams of decisions over S servers with F features each.
+
+    Per episode: `begin(B)`; per step `act`, `observe`, and whenever rewards arrive `credit`; `learn` whenever convenient; `finish`. What it
+    does depends on its arguments, its seed and the number of threads only.
+    """
+
+    def __init__(self, config: DQNConfig, features: int, servers: int, seed: int, device: str | torch.device = "cpu") -> None:
+        self.config = config
+        self.decisions = 0
+        self._shape = {"features": features, "servers": servers}
+        self._learner = Learner(config, features, servers, seed, device)
+        self._replay = Replay(config.replay_capacity, servers, features, device)
+        self._explore_rng = np.random.default_rng([seed, _EXPLORE])
+        self._sample_rng = np.random.default_rng([seed, _SAMPLE])
+
+    @property
+    def updates(self) -> int:
+        """Gradient steps made."""
+        return self._learner.updates
+
+    @property
+    def epsilon(self) -> float:
+        """Share of random decisions now."""
+        c = self.config
+        return linear(c.epsilon_start, c.epsilon_end, c.epsilon_decisions, self.decisions)
+
+    @property
+    def heuristic_weight(self) -> float:
+        """xi now."""
+        c = self.config
+        if c.heuristic_decisions == 0:
+            return c.heuristic_weight
+        return linear(c.heuristic_weight, 0.0, c.heuristic_decisions, self.decisions)
+
+    @property
+    def policy_network(self) -> QNetwork:
+        """The online network, which the greedy policy uses; live, not a copy."""
+        return self._learner.online
+
+    @property
+    def optimizer_state(self) -> dict[str, Any]:
+        """A copy of the optimiser's state, for a checkpoint."""
+        optimizer: dict[str, Any] = self._learner.state_dict()["optimizer"]
+        return optimizer
+
+    def act(self, obs: F32, mask: Bool, explore: bool, heuristic_actions: I64 | None = None) -> I64:
+        """Choose a server per stream: obs [B, S, F], mask [B, S] with at least one True in each row -> [B] int64.
+
+        Greedy on Q, plus xi H where `heuristic_actions` [B] are given; with `explore`, a share epsilon is uniform over available servers.
+        """
+        actions = self._greedy(obs, mask, heuristic_actions)
+        if explore:
+            explorers = self._explore_rng.random(len(actions)) < self.epsilon
+            actions[explorers] = uniform_available(mask[explorers], self._explore_rng)
+        return actions
+
+    def begin(self, streams: int) -> None:
+        """Start one fresh episode in each of `streams` streams."""
+        self._replay.begin(streams)
+
+    def observe(self, obs: F32, mask: Bool, actions: I64) -> I64:
+        """Remember one decision per stream, and return their ids [B] int64, under which `credit` delivers the rewards."""
+        self.decisions += len(actions)
+        return self._replay.add(obs, mask, actions)
+
+    def credit(self, ids: I64, rewards: npt.NDArray[np.floating[Any]], valid: Bool) -> None:
+        """Deliver rewards [N] that have arrived, in any order; not `valid`: the outcome cannot be measured. Errors: see `Replay.credit`."""
+        clip = self.config.reward_clip
+        values = rewards if clip is None else np.clip(rewards, -clip, clip)
+        self._replay.credit(ids, values.astype(np.float32, copy=False), valid)
+
+    def finish(self, obs: F32, mask: Bool, terminated: Bool | None = None) -> None:
+        """End the episodes with their closing observations, [B, S, F] and [B, S]. Rewards may still arrive afterwards."""
+        self._replay.finish(obs, mask, terminated)
+
+    def updates_due(self) -> int:
+        """Gradient steps earned by decisions and not yet made; 0 while replay holds less than a batch."""
+        c = self.config
+        due = updates_scheduled(self.decisions, c.learn_start, c.decisions_per_update) - self.updates
+        return due if due > 0 and self._replay.ready(c.batch, c.n_step) else 0
+
+    def learn(self, max_updates: int | None = None) -> list[UpdateStats]:
+        """Make the gradient steps that are due, at most `max_updates`; the rest stays due. Raises LearningError on divergence."""
+        due = self.updates_due()
+        return [self._learner.update(self._sample()) for _ in range(due if max_updates is None else min(due, max_updates))]
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of everything that an identical continuation needs, in types that a weights-only load accepts."""
+        return {
+            "config": self.config.to_dict(),
+            "shape": dict(self._shape),
+            "decisions": self.decisions,
+            "learner": self._learner.state_dict(),
+            "replay": self._replay.state_dict(),
+            "explore_rng": generator_state(self._explore_rng),
+            "sample_rng": generator_state(self._sample_rng),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become what `state_dict` copied. Raises CheckpointError where settings or shapes differ."""
+        for key, own in {**self.config.to_dict(), **self._shape}.items():
+            stored = {**state["config"], **state["shape"]}.get(key)
+            if stored != own:
+                raise CheckpointError(f"stored run has {key} = {stored!r}, this one {own!r}; resume with the settings it started with")
+        self._learner.load_state_dict(state["learner"])
+        self._replay.load_state_dict(state["replay"])
+        self.decisions = state["decisions"]
+        restore_generator(self._explore_rng, state["explore_rng"])
+        restore_generator(self._sample_rng, state["sample_rng"])
+
+    def _greedy(self, obs: F32, mask: Bool, heuristic_actions: I64 | None) -> I64:
+        q, available = q_values(self.policy_network, obs, mask), torch.from_numpy(mask)
+        if heuristic_actions is not None:
+            bonus = heuristic_bonus(q, available, torch.from_numpy(heuristic_actions), self.config.heuristic_margin)
+            q = q + self.heuristic_weight * bonus
+        actions: I64 = greedy(q, available).numpy()
+        return actions
+
+    def _sample(self) -> Batch:
+        c = self.config
+        return self._replay.sample(self._sample_rng, c.batch, c.n_step, c.discount)
+
+
+def uniform_available(mask: Bool, rng: np.random.Generator) -> I64:
+    """One server per row, uniform over the available ones: mask [B, S] -> [B] int64."""
+    chosen: I64 = np.where(mask, rng.random(mask.shape), -1.0).argmax(axis=1)
+    return chosen
+
+
+def generator_state(rng: np.random.Generator) -> str:
+    """The generator's state as JSON text, since a weights-only load refuses its 128-bit integers in any other form."""
+    return json.dumps(rng.bit_generator.state)
+
+
+def restore_generator(rng: np.random.Generator, text: str) -> None:
+    """Put `rng` into the state that `generator_state` wrote."""
+    rng.bit_generator.state = json.loads(text)

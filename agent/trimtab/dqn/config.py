@@ -1,0 +1,133 @@
+"""The learner's settings: one frozen record, the only place of their defaults.
+
+Sources: Mnih et al. 2015 (DQN), van Hasselt et al. 2016 (Double), Wang et al. 2016 (dueling), Sutton and Barto 2018 chapter 7 (n-step),
+Lillicrap et al. 2016 (soft target), Bianchi et al. 2004 (heuristic acceleration).
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from math import inf, isfinite
+from typing import Any, Literal, Self
+
+from trimtab.errors import UsageError
+
+NetworkKind = Literal["set", "mlp"]
+TargetKind = Literal["soft", "hard"]
+LossKind = Literal["mse", "huber"]
+
+
+@dataclass(frozen=True, slots=True)
+class DQNConfig:
+    """Settings of one learner. Raises UsageError, naming key, value and what is allowed, when made with an impossible value."""
+
+    network: NetworkKind = "set"  # set: shared encoder, any number of servers; mlp: flattened observation, fixed fleet
+    hidden: int = 64  # units in every hidden layer
+    double: bool = True  # the online network chooses the bootstrap action, the target network values it
+    dueling: bool = True  # Q = value of the fleet + advantage of the server
+    n_step: int = 3  # rewards summed before bootstrapping, in decisions of one stream
+    discount: float = 0.95  # gamma, per decision
+    learning_rate: float = 5e-4  # step size of Adam
+    batch: int = 1024  # replay rows in a gradient step
+    decisions_per_update: int = 256  # decisions that earn one gradient step
+    learn_start: int = 4096  # decisions before the first gradient step
+    replay_capacity: int = 200_000  # rows kept; a closing observation takes a row too
+    target: TargetKind = "soft"  # soft: the target network follows by tau; hard: it is copied every target_period
+    tau: float = 0.01  # share of the online weights that enter the target network at each update (soft)
+    target_period: int = 200  # updates between copies (hard)
+    loss: LossKind = "mse"  # of the TD error; huber is linear beyond 1 reward unit
+    max_grad_norm: float = 10.0  # L2 norm of the whole gradient above which it is scaled down
+    epsilon_start: float = 1.0  # share of random decisions at the first decision
+    epsilon_end: float = 0.02  # share of random decisions after epsilon_decisions
+    epsilon_decisions: int = 100_000  # decisions over which epsilon falls linearly
+    heuristic_weight: float = 1.0  # xi in argmax(Q + xi H); at 1 and above the heuristic's action always wins the greedy choice
+    heuristic_margin: float = 0.1  # eta, Q units by which H lifts the heuristic's action above the best
+    heuristic_decisions: int = 200_000  # decisions over which xi falls linearly to 0; 0: xi stays as it is
+    reward_clip: float | None = None  # rewards are cut to [-clip, clip]; None: never
+
+    def __post_init__(self) -> None:
+        for check in (_check_choices, _check_flags, _check_counts, _check_reals):
+            check(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values by field name, fit for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The reverse of `to_dict`; missing keys take their defaults. Raises UsageError on an unknown key or a bad value."""
+        known = {field.name for field in fields(cls)}
+        for key in values:
+            if key not in known:
+                raise UsageError(f"unknown learner setting {key!r}; allowed: {', '.join(sorted(known))}")
+        return cls(**values)
+
+
+_CHOICES = {"network": ("set", "mlp"), "target": ("soft", "hard"), "loss": ("mse", "huber")}
+_FLAGS = ("double", "dueling")
+_COUNTS = {  # key: least allowed
+    "hidden": 1,
+    "n_step": 1,
+    "batch": 1,
+    "decisions_per_update": 1,
+    "learn_start": 0,
+    "replay_capacity": 2,
+    "target_period": 1,
+    "epsilon_decisions": 0,
+    "heuristic_decisions": 0,
+}
+_REALS = {  # key: above (excluded), up to (included)
+    "learning_rate": (0.0, 1.0),
+    "tau": (0.0, 1.0),
+    "max_grad_norm": (0.0, inf),
+    "reward_clip": (0.0, inf),
+}
+_SHARES = {  # key: from, to (both included)
+    "discount": (0.0, 1.0),
+    "epsilon_start": (0.0, 1.0),
+    "epsilon_end": (0.0, 1.0),
+    "heuristic_weight": (0.0, inf),
+    "heuristic_margin": (0.0, inf),
+}
+
+
+def _require(holds: bool, key: str, value: object, allowed: str) -> None:
+    if not holds:
+        raise UsageError(f"learner setting {key} is {value!r}; allowed: {allowed}")
+
+
+def _check_choices(config: DQNConfig) -> None:
+    for key, allowed in _CHOICES.items():
+        value = getattr(config, key)
+        _require(value in allowed, key, value, ", ".join(allowed))
+
+
+def _check_flags(config: DQNConfig) -> None:
+    for key in _FLAGS:
+        value = getattr(config, key)
+        _require(isinstance(value, bool), key, value, "true, false")
+
+
+def _check_counts(config: DQNConfig) -> None:
+    for key, least in _COUNTS.items():
+        value = getattr(config, key)
+        _require(
+            isinstance(value, int) and not isinstance(value, bool) and value >= least, key, value, f"a whole number of at least {least}"
+        )
+
+
+def _check_reals(config: DQNConfig) -> None:
+    for key, (above, most) in _REALS.items():
+        value = getattr(config, key)
+        if key != "reward_clip" or value is not None:
+            _require(_is_real(value) and above < value <= most, key, value, _range_text("above", above, most))
+    for key, (least, most) in _SHARES.items():
+        value = getattr(config, key)
+        _require(_is_real(value) and least <= value <= most, key, value, _range_text("from", least, most))
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def _range_text(first: str, low: float, high: float) -> str:
+    return f"a number {first} {low:g}" + ("" if high == inf else f" to {high:g}")

@@ -1,0 +1,106 @@
+"""One gradient step at a time: online and target network, and Adam."""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trimtab.dqn.config import DQNConfig, LossKind
+from trimtab.dqn.errors import LearningError
+from trimtab.dqn.network import build_network
+from trimtab.dqn.replay import Batch
+from trimtab.dqn.targets import td_target
+from trimtab.errors import UsageError
+
+_LOSSES: dict[LossKind, Callable[[Tensor, Tensor], Tensor]] = {"mse": functional.mse_loss, "huber": functional.smooth_l1_loss}
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateStats:
+    """What one gradient step saw, before it moved the weights."""
+
+    loss: float  # squared reward units (mse), mean over the batch
+    q_mean: float  # reward units, of the actions taken
+    grad_norm: float  # L2, before clipping
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device for `auto` (cuda where there is one), `cpu` or `cuda`. Raises UsageError where it does not exist."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device is 'cuda' but this machine has none that torch can use; allowed here: auto, cpu")
+    if name not in ("cpu", "cuda"):
+        raise UsageError(f"device is {name!r}; allowed: auto, cpu, cuda")
+    return torch.device(name)
+
+
+class Learner:
+    """DQN with the variants that `config` names. Weights depend on `seed` alone, on every device."""
+
+    def __init__(self, config: DQNConfig, features: int, servers: int, seed: int, device: str | torch.device = "cpu") -> None:
+        self.config = config
+        self.updates = 0
+        generator = torch.Generator().manual_seed(seed)
+        self.online = build_network(config, features, servers, generator).to(device)
+        self.target = copy.deepcopy(self.online).requires_grad_(False)
+        self._weights: list[Tensor] = list(self.online.parameters())
+        self._target_weights: list[Tensor] = list(self.target.parameters())
+        self._optimizer = torch.optim.Adam(self._weights, lr=config.learning_rate, fused=True)
+        self._loss = _LOSSES[config.loss]
+
+    def update(self, batch: Batch) -> UpdateStats:
+        """One gradient step. Raises LearningError, with the weights untouched, where loss or gradient is not finite."""
+        target = self._td_target(batch)  # [B]
+        q = self.online(batch.obs, batch.mask).gather(1, batch.action.unsqueeze(1)).squeeze(1)  # [B]
+        loss = self._loss(q, target)
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        grad_norm = nn.utils.clip_grad_norm_(self._weights, self.config.max_grad_norm, foreach=True)
+        # One transfer for all three numbers: on an accelerator each would wait for the whole step.
+        stats = UpdateStats(*torch.stack((loss.detach(), q.detach().mean(), grad_norm)).tolist())
+        self._check(stats)
+        self._optimizer.step()
+        self.updates += 1
+        self._follow()
+        return stats
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of both networks, the optimiser and the update counter."""
+        state = {
+            "online": self.online.state_dict(),
+            "target": self.target.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "updates": self.updates,
+        }
+        return copy.deepcopy(state)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become what `state_dict` copied, from a learner of the same configuration and shapes."""
+        self.online.load_state_dict(state["online"])
+        self.target.load_state_dict(state["target"])
+        self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        self.updates = state["updates"]
+
+    def _td_target(self, batch: Batch) -> Tensor:
+        with torch.no_grad():
+            next_q_target = self.target(batch.next_obs, batch.next_mask)  # [B, S]
+            next_q_online = self.online(batch.next_obs, batch.next_mask) if self.config.double else None  # [B, S]
+            return td_target(batch.reward, batch.discount, next_q_online, next_q_target, batch.next_mask, self.config.double)
+
+    def _check(self, stats: UpdateStats) -> None:
+        if not (math.isfinite(stats.loss) and math.isfinite(stats.grad_norm)):
+            found = f"loss {stats.loss:g}, gradient norm {stats.grad_norm:g} at update {self.updates + 1}"
+            raise LearningError(f"learning diverged: {found}; lower learning_rate, set reward_clip, or check that observations are finite")
+
+    def _follow(self) -> None:
+        with torch.no_grad():
+            if self.config.target == "soft":
+                torch._foreach_lerp_(self._target_weights, self._weights, self.config.tau)
+            elif self.updates % self.config.target_period == 0:
+                torch._foreach_copy_(self._target_weights, self._weights)

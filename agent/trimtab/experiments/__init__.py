@@ -1,0 +1,1 @@
+"""Loops that train and evaluate any policy on any problem, and the files they keep."""

@@ -1,0 +1,57 @@
+"""Evaluation: every policy on the same arrivals and the same work, greedy, one row an episode."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from trimtab.experiments.loop import play
+from trimtab.experiments.seeding import policy_seeds
+from trimtab.problems.base import I64, BatchEnv, Policy, Problem, World
+
+Row = dict[str, str | int | float | None]
+
+
+def evaluation_columns(problem: Problem) -> tuple[str, ...]:
+    """Columns of evaluation.csv: the fixed ones, and the problem's own between them."""
+    metrics = problem.evaluation_metrics
+    late = tuple(name for name in metrics if name == "schedule_lag_ms")  # the contract puts it last
+    early = tuple(name for name in metrics if name not in late)
+    return ("scenario", "backend", "policy", "episode", "seed", *early, "total_reward", "decision_us", *late)
+
+
+class _Stopwatch:
+    """Times the decisions of a policy and nothing else."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self.elapsed_s = 0.0
+        self.decisions = 0
+
+    def choose(self, view: Any) -> I64:
+        started = time.perf_counter()
+        actions = self._policy.select(view)
+        self.elapsed_s += time.perf_counter() - started
+        self.decisions += len(actions)
+        return actions
+
+
+def evaluate(world: World, policies: Sequence[Policy], episodes: int, seed: int) -> Iterator[list[Row]]:
+    """Rows of one policy (twin: all its episodes; live: one episode), policies interleaved and their order rotated."""
+    env = world.evaluation_env(episodes)
+    at_once = min(env.batch, episodes)
+    for turn, first in enumerate(range(0, episodes, at_once)):
+        numbers = list(range(first, min(first + at_once, episodes)))
+        for place in range(len(policies)):
+            # Who goes first changes from round to round: a fixed order would give someone the freshly started servers always.
+            yield _run(world, env, policies[(place + turn) % len(policies)], numbers, seed)
+
+
+def _run(world: World, env: BatchEnv, policy: Policy, numbers: Sequence[int], seed: int) -> list[Row]:
+    watch = _Stopwatch(policy)
+    policy.reset(policy_seeds(seed, numbers))
+    for _ in play(env, watch.choose, seed, numbers):
+        pass
+    env.drain()
+    fixed: Row = {"scenario": world.scenario_id, "backend": world.backend, "policy": policy.name, "seed": seed}
+    decision_us = watch.elapsed_s / max(1, watch.decisions) * 1e6
+    return [{**fixed, "episode": number, **row, "decision_us": decision_us} for number, row in zip(numbers, env.metrics(), strict=True)]

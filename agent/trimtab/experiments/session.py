@@ -1,0 +1,188 @@
+"""A training run as the user sees it: new or resumed, saved on the way, finished with a final checkpoint."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import torch
+
+from trimtab.dqn.agent import DQNAgent
+from trimtab.dqn.checkpoint import Checkpoint, load_state, save_checkpoint, save_state
+from trimtab.dqn.config import DQNConfig
+from trimtab.errors import CheckpointError, UsageError
+from trimtab.experiments.csv_log import CsvLog
+from trimtab.experiments.curriculum import CHECKPOINT_EVERY, EPISODES
+from trimtab.experiments.runs import RunFolder, provenance
+from trimtab.experiments.train import Row, Stage, Trainer, training_columns
+from trimtab.problems.base import Problem, Task, World
+
+BACKENDS: Final = ("hybrid", "twin", "http")
+SAVE_EVERY_S: Final = 15.0  # between resume states: sixty megabytes a save, and a kill costs no more work than this
+LIVE_PHASE: Final = 4  # number of the fine-tuning on live servers, after the curriculum's three
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What makes two runs the same run. `episodes` and `live_episodes` say only how far it goes."""
+
+    problem: str = "routing"
+    scenario: str = "compose-default"
+    backend: str = "hybrid"
+    servers: tuple[str, ...] = ()
+    seed: int = 0
+    heuristic: str | None = None
+    episodes: int = EPISODES
+    live_episodes: int = 20
+    learner: DQNConfig = field(default_factory=DQNConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"servers": list(self.servers), "learner": self.learner.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        return cls(**{**values, "servers": tuple(values["servers"]), "learner": DQNConfig.from_dict(values["learner"])})
+
+
+def resumed_settings(folder: RunFolder, changes: Mapping[str, Any]) -> Settings:
+    """The settings of the run in `folder`; `changes` may only say how far it goes and where its servers are."""
+    if not folder.resume_state.exists():
+        raise CheckpointError(f"nothing to resume in {folder.root}: {folder.resume_state} is missing; start a run without --resume")
+    stored = load_state(folder.resume_state)["settings"]
+    free = {"episodes", "live_episodes", "servers"}
+    for key, value in changes.items():
+        if key not in free and value != stored[key]:
+            raise UsageError(f"--resume continues a run with {key} = {stored[key]!r}, not {value!r}; leave the option out or start a new run")
+    return Settings.from_dict({**stored, **{key: value for key, value in changes.items() if key in free}})
+
+
+class TrainingSession:
+    """Owns the worlds, the agent and the files of one run; use it as a context manager."""
+
+    def __init__(self, problem: Problem, settings: Settings, folder: RunFolder, device: str) -> None:
+        self.problem = problem
+        self.settings = settings
+        self.folder = folder
+        task = Task(settings.scenario, "twin" if settings.backend == "twin" else "http", settings.servers)
+        self.agent = DQNAgent(settings.learner, len(problem.features), problem.choices(task), settings.seed, device)
+        hint = None if settings.heuristic is None else problem.build_policy(settings.heuristic)
+        self.trainer = Trainer(problem, self.agent, settings.seed, hint)
+        self.notes: list[str] = []
+        self._task = task
+        self._log = CsvLog(folder.metrics, training_columns(problem))
+        self._closing = contextlib.ExitStack()
+        self._saved_s = 0.0
+
+    @property
+    def total(self) -> int:
+        """Episodes at the end of the run, live ones included."""
+        return self.settings.episodes + (self.settings.live_episodes if self.settings.backend == "hybrid" else 0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None and not isinstance(error, KeyboardInterrupt):
+            self._log_error(error)
+        self._closing.close()
+
+    def start(self, *, overwrite: bool) -> None:
+        """Claim the folder for a new run and save its first state. Nothing is touched where that is refused."""
+        self.folder.claim(overwrite=overwrite)
+        self._log.create()
+        self.folder.write_config(self.settings.to_dict())
+        self.save()
+
+    def resume(self) -> None:
+        """Become the run that the folder's state describes, and cut its CSV to it."""
+        state = load_state(self.folder.resume_state)
+        self.agent.load_state_dict(state["agent"])
+        self.trainer.episode = state["episode"]
+        self._log.cut(state["episode"])
+        here = provenance()
+        for key in ("threads", "machine"):
+            if state[key] != here[key]:
+                self.notes.append(f"the run had {key} = {state[key]}, now {here[key]}: it goes on, but not bit for bit as it would have")
+
+    def run(self) -> Iterator[list[Row]]:
+        """Train to the end. Rows are on disk before they are yielded, and Ctrl-C at any moment keeps the last state."""
+        stages = self._stages()
+        for rows in self.trainer.run(stages):
+            self._log.append(rows)
+            if self.trainer.episode % CHECKPOINT_EVERY == 0:
+                save_checkpoint(self.folder.checkpoint(self.trainer.episode), self.checkpoint())
+            if time.monotonic() - self._saved_s > SAVE_EVERY_S:
+                self.save()
+            yield rows
+        self.save()
+        save_checkpoint(self.folder.final, self.checkpoint())
+
+    def save(self) -> None:
+        """Replace resume.pth by the present state: everything that going on needs."""
+        here = provenance()
+        state = {"settings": self.settings.to_dict(), "episode": self.trainer.episode, "agent": self.agent.state_dict()}
+        save_state(self.folder.resume_state, {**state, "threads": here["threads"], "machine": here["machine"]})
+        self._saved_s = time.monotonic()
+
+    def checkpoint(self) -> Checkpoint:
+        """The present policy, small enough to keep many."""
+        return Checkpoint(
+            problem=self.problem.id,
+            observation=self.problem.features,
+            servers=self.problem.choices(self._task),
+            config=self.settings.learner,
+            episode=self.trainer.episode,
+            network=self.agent.policy_network.state_dict(),
+            optimizer=self.agent.optimizer_state,
+        )
+
+    def _stages(self) -> list[Stage]:
+        settings = self.settings
+        world = self._open(self._task)
+        if settings.backend != "hybrid":
+            return [Stage(world, settings.episodes)]
+        return [Stage(self._twin_of(world), settings.episodes), Stage(world, self.total, LIVE_PHASE)]
+
+    def _twin_of(self, live: World) -> World:
+        """The calibrated twin; measured once a run, since a resumed run must go on in the same twin."""
+        path = self.folder.calibrated
+        if path.exists():
+            return self._open(Task(str(path), "twin"))
+        self.notes.append(f"calibrated the twin on {live.note}: {path}")
+        return live.calibrate(path)
+
+    def _open(self, task: Task) -> World:
+        world = self.problem.open(task)
+        self._closing.callback(world.close)
+        return world
+
+    def _log_error(self, error: BaseException) -> None:
+        """Append the traceback to logs/training_errors.log."""
+        self.folder.errors.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(self.folder.errors, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        logger = logging.Logger("trimtab.training")
+        logger.addHandler(handler)
+        logger.error("episode %d", self.trainer.episode, exc_info=error)
+        handler.close()
+
+
+def resolve_device(name: str) -> str:
+    """`auto` is cuda where there is one. Raises `UsageError` where cuda was asked for and is not there."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: this machine's torch sees no GPU; use --device cpu or auto")
+    return name
+
+
+def default_model(folder: RunFolder, reference: Path) -> Path:
+    """The final checkpoint of a run, else the committed reference model."""
+    for path in (folder.final, reference):
+        if path.exists():
+            return path
+    raise CheckpointError(f"no model: neither {folder.final} nor {reference} exists; train one, name one with --model, or leave dqn out of --policies")

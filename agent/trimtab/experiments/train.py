@@ -1,0 +1,111 @@
+"""Training: batches of episodes in, rows of metrics out; the agent learns on the way. A generator, so that others save and draw."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trimtab.dqn.agent import DQNAgent
+from trimtab.dqn.learner import UpdateStats
+from trimtab.experiments.curriculum import BATCH, batch_at, phase_of
+from trimtab.experiments.loop import play
+from trimtab.experiments.seeding import TRAINING_OFFSET, policy_seeds
+from trimtab.problems.base import F32, I64, BatchEnv, Mask, Policy, Problem, World
+
+Row = dict[str, str | int | float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stretch of training: where, and up to which episode."""
+
+    world: World
+    last: int  # episodes, counted from the start of the run, at which the stage ends
+    phase: int | None = None  # a number of its own; None: the curriculum's
+
+
+def training_columns(problem: Problem) -> tuple[str, ...]:
+    """Columns of training_metrics.csv, in order."""
+    before = ("episode", "phase", "backend", "episode_length", "total_reward", "average_reward")
+    return (*before, *problem.training_metrics, "epsilon", "loss", "q_mean", "wall_s")
+
+
+class Trainer:
+    """Plays batches of episodes with a learning agent. Holds nothing between batches but the agent and the episode count."""
+
+    def __init__(self, problem: Problem, agent: DQNAgent, seed: int, heuristic: Policy | None = None) -> None:
+        self.problem = problem
+        self.agent = agent
+        self.seed = seed
+        self.episode = 0
+        self._heuristic = heuristic
+        self._obs: F32
+        self._ids: list[I64] = []
+        self._updates: list[UpdateStats] = []
+
+    def run(self, stages: Sequence[Stage]) -> Iterator[list[Row]]:
+        """Rows of one batch of episodes after the other, until the last stage ends. The agent may be saved at every yield."""
+        for stage in stages:
+            while self.episode < stage.last:
+                yield self._batch(stage)
+
+    def _batch(self, stage: Stage) -> list[Row]:
+        started = time.perf_counter()
+        number, phase = phase_of(self.episode)
+        wanted = batch_at(self.episode, stage.last, BATCH)
+        env = stage.world.training_env(phase.decisions, wanted)
+        first, size = self.episode, min(wanted, env.batch)
+        self._play(env, [TRAINING_OFFSET + first + i for i in range(size)])
+        self.episode += size
+        shared: Row = {
+            "phase": stage.phase or number,
+            "backend": stage.world.backend,
+            "episode_length": phase.decisions,
+            "epsilon": self.agent.epsilon,
+            "loss": _mean([one.loss for one in self._updates]),
+            "q_mean": _mean([one.q_mean for one in self._updates]),
+            "wall_s": (time.perf_counter() - started) / size,
+        }
+        return [{"episode": first + i + 1, **shared, **metrics} for i, metrics in enumerate(env.metrics())]
+
+    def _play(self, env: BatchEnv, episodes: Sequence[int]) -> None:
+        self._ids, self._updates = [], []
+        if self._heuristic is not None:
+            self._heuristic.reset(policy_seeds(self.seed, episodes))
+        self.agent.begin(len(episodes))
+        for moment in play(env, self._choose, self.seed, episodes):
+            if moment.number >= 0:
+                self._ids.append(self.agent.observe(self._obs, _open(moment.view), moment.actions))
+                self._credit(env)
+                if not env.realtime:
+                    self._updates += self.agent.learn()
+        closing = env.closing()
+        self.agent.finish(self.problem.observe(closing), _open(closing))
+        env.drain()
+        self._credit(env)
+        self._updates += self.agent.learn()  # on a live fleet only now: a gradient step in between would make requests late
+
+    def _choose(self, view: Any) -> I64:
+        self._obs = self.problem.observe(view)
+        hint = None if self._heuristic is None else self._heuristic.select(view)
+        return self.agent.act(self._obs, _open(view), explore=True, heuristic_actions=hint)
+
+    def _credit(self, env: BatchEnv) -> None:
+        credits = env.credits()
+        if credits.reward.size:
+            ids = np.stack(self._ids)[credits.decision, credits.episode] if len(credits.reward) > 64 else _few(self._ids, credits)
+            self.agent.credit(ids, credits.reward, credits.valid)
+
+
+def _few(ids: list[I64], credits: Any) -> I64:
+    return np.array([ids[n][b] for n, b in zip(credits.decision, credits.episode, strict=True)], dtype=np.int64)
+
+
+def _open(view: Any) -> Mask:
+    return np.ascontiguousarray(view.available)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None

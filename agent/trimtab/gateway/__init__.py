@@ -1,0 +1,1 @@
+"""The HTTP balancer that serves a policy."""

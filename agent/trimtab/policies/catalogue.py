@@ -1,0 +1,80 @@
+"""The only list of routing policies. A new one is one function (or file) and one line here."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from trimtab.core.request_log import F64
+from trimtab.errors import UsageError
+from trimtab.policies import load, pick
+from trimtab.policies.base import Policy, RoutingView
+from trimtab.policies.classical import ClassicalPolicy, LoadEstimate, PickRule, TurnPolicy
+
+Kind = Literal["class-blind", "class-aware", "oracle"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One policy: what it may know, what it does, how it is made."""
+
+    name: str
+    kind: Kind
+    summary: str
+    build: Callable[[], Policy]
+
+
+def _pair(name: str, kind: Kind, summary: str, estimate: LoadEstimate, rule: PickRule) -> Entry:
+    return Entry(name, kind, summary, lambda: ClassicalPolicy(name, estimate, rule))
+
+
+def _equal(view: RoutingView) -> F64:
+    return np.ones(view.slots.shape)
+
+
+def _declared(view: RoutingView) -> F64:
+    return view.service_rate_rps
+
+
+CATALOGUE: Final[tuple[Entry, ...]] = (
+    _pair("random", "class-blind", "any server, uniformly", load.nothing, pick.any_of_all),
+    Entry("round-robin", "class-blind", "each server in turn", lambda: TurnPolicy("round-robin", _equal)),
+    Entry(
+        "weighted-round-robin",
+        "class-blind",
+        "turns in proportion to the declared service rates",
+        lambda: TurnPolicy("weighted-round-robin", _declared),
+    ),
+    _pair("least-outstanding", "class-blind", "fewest requests in flight", load.outstanding, pick.least),
+    _pair("p2c", "class-blind", "the less busy of two at random", load.outstanding, pick.less_of_two),
+    _pair("peak-ewma", "class-blind", "least peak latency x (in flight + 1), all scanned", load.peak_ewma, pick.least),
+    _pair("peak-ewma-p2c", "class-blind", "the same, of two at random", load.peak_ewma, pick.less_of_two),
+    _pair("sed-online", "class-aware", "shortest expected delay from learned service times per class", load.expected_delay, pick.least),
+    _pair("oracle-sed", "oracle", "the same with the true means", load.true_mean_delay, pick.least),
+    _pair("oracle-moods", "oracle", "true means x each server's momentary slowness", load.true_mood_delay, pick.least),
+    _pair("oracle-greedy", "oracle", "knows every request's size: least completion time", load.true_delay, pick.least),
+)
+NAMES: Final[tuple[str, ...]] = tuple(entry.name for entry in CATALOGUE)
+LEARNED: Final = "dqn"  # stands for the model of the command in a list of policies
+
+
+def entry(name: str) -> Entry:
+    """The entry of that name, or a `UsageError` that suggests one."""
+    for one in CATALOGUE:
+        if one.name == name:
+            return one
+    close = difflib.get_close_matches(name, [*NAMES, LEARNED], 1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise UsageError(f"unknown policy {name!r}: {hint}allowed: {', '.join([*NAMES, LEARNED])}; list them with --policies list")
+
+
+def build(name: str) -> Policy:
+    """A fresh policy of that name."""
+    return entry(name).build()
+
+
+def of_kind(*kinds: Kind) -> tuple[str, ...]:
+    """Names of all policies of these kinds, in catalogue order."""
+    return tuple(one.name for one in CATALOGUE if one.kind in kinds)

@@ -1,0 +1,35 @@
+"""A trained network as a policy: the object that training evaluates is the one that is deployed."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from trimtab.core.observation import FEATURES, observation
+from trimtab.core.request_log import I64
+from trimtab.dqn.checkpoint import load_checkpoint, load_network
+from trimtab.dqn.network import QNetwork, q_values
+from trimtab.dqn.targets import greedy
+from trimtab.policies.base import RoutingView
+
+
+class LearnedPolicy:
+    """Greedy in the network's Q-values. Has no chance of its own, so `reset` has nothing to do."""
+
+    def __init__(self, name: str, network: QNetwork) -> None:
+        self.name = name
+        self._network = network
+
+    def reset(self, seeds: I64) -> None:
+        """Nothing to forget."""
+
+    def select(self, view: RoutingView) -> I64:
+        available = np.ascontiguousarray(view.available)
+        q = q_values(self._network, observation(view), available)
+        return np.asarray(greedy(q, torch.from_numpy(available)).numpy(), dtype=np.int64)
+
+
+def load_policy(path: Path, problem: str, servers: int, name: str = "dqn", device: str = "cpu") -> LearnedPolicy:
+    """The policy of a checkpoint, for fleets of `servers`. Raises `CheckpointError` where it was made for something else."""
+    checkpoint = load_checkpoint(path, problem=problem, observation=FEATURES)
+    return LearnedPolicy(name, load_network(checkpoint, servers, device))

@@ -1,0 +1,137 @@
+"""What every problem offers, so that one agent and one experiment code serve them all."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+F64 = npt.NDArray[np.float64]
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+class Credits(NamedTuple):
+    """Rewards that have become known, each with the decision that earned it, oldest first in each episode."""
+
+    episode: I64  # [M] place in the batch
+    decision: I64  # [M] number among the episode's learnable decisions, from 0
+    reward: F64  # [M]
+    valid: Mask  # [M] False: the outcome could not be measured, nothing can be learned from it
+
+
+class View(Protocol):
+    """The moment of a decision; policies of the problem know what else it holds."""
+
+    @property
+    def available(self) -> Mask:
+        """Which choices are open.  # [B, S]"""
+
+
+class Policy(Protocol):
+    """Chooses; the same protocol for classical, oracle and learned."""
+
+    @property
+    def name(self) -> str: ...
+
+    def reset(self, seeds: I64) -> None: ...
+
+    def select(self, view: Any) -> I64: ...
+
+
+class BatchEnv(Protocol):
+    """B episodes side by side, in step. Rewards come late: `credits` says which decisions they belong to.
+
+    `reset`, then `step` with actions [B] until it returns None; `closing` is the view after the last decision; `drain` waits for
+    the last rewards. Decisions made while `warming` is true are not learned from and not measured.
+    """
+
+    batch: int
+    realtime: bool
+    warming: bool
+
+    def reset(self, seed: int, episodes: Sequence[int]) -> Any: ...
+
+    def step(self, actions: I64) -> Any | None: ...
+
+    def closing(self) -> Any: ...
+
+    def credits(self) -> Credits: ...
+
+    def drain(self) -> None: ...
+
+    def metrics(self) -> list[dict[str, float]]: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Which environment is wanted."""
+
+    scenario: str  # id, path, or family:NAME
+    backend: str  # twin or http
+    servers: tuple[str, ...] = ()  # URLs of a live fleet; empty: find or start one
+
+
+class Problem(Protocol):
+    """One folder under `problems/`, one line in its catalogue."""
+
+    id: str
+    features: tuple[str, ...]  # names of the F numbers of one choice
+    training_metrics: tuple[str, ...]  # metric columns of training_metrics.csv
+    evaluation_metrics: tuple[str, ...]  # metric columns of evaluation.csv
+    default_scenario: str
+    default_policies: tuple[str, ...]
+
+    def choices(self, task: Task) -> int:
+        """Number of choices S of one decision."""
+
+    def scenario_ids(self) -> list[tuple[str, str]]:
+        """(id, one line) of every scenario."""
+
+    def check_scenario(self, path: str) -> str:
+        """One line about a valid scenario file; an invalid one raises `ScenarioError`."""
+
+    def observe(self, view: Any) -> F32:
+        """What a network sees.  # [B, S, F]"""
+
+    def build_policy(self, name: str) -> Policy:
+        """A policy of this problem by name, or a `UsageError`."""
+
+    def load_policy(self, model: Path, choices: int) -> Policy:
+        """The learned policy of a checkpoint, for decisions among `choices`."""
+
+    def policy_list(self) -> list[tuple[str, str]]:
+        """(name, one line) of every policy."""
+
+    def open(self, task: Task) -> "World":
+        """A place where episodes run; close it after use."""
+
+
+class World(Protocol):
+    """Where episodes run: the twin or a live fleet."""
+
+    backend: str
+    scenario_id: str
+    note: str  # one line for the user: what this is and where
+
+    def training_env(self, decisions: int, batch: int) -> BatchEnv:
+        """`batch` training episodes of `decisions` each, warm from the start; fewer where the world has but one fleet."""
+
+    def evaluation_env(self, batch: int) -> BatchEnv:
+        """`batch` measured episodes of the scenario's own length."""
+
+    def episode_s(self) -> float:
+        """Expected wall-clock length of one evaluation episode; 0 in the twin."""
+
+    def calibrate(self, path: Path) -> "World":
+        """Measure a live fleet, write its scenario to `path`, and return the twin of it."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """What a run's config.json says about it."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,1 @@
+"""Route each HTTP request to one of several unequal servers."""

@@ -1,0 +1,167 @@
+"""B routing episodes in step: arrivals from traffic, a view from the ledger, a server from the policy, outcomes from the fleet.
+
+This is the pull driver, which owns time. Twin and live fleet run under the same lines.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trimtab.core.ledger import Ledger, empty_ledger, record_dispatch, record_outcomes
+from trimtab.core.metrics import Flags, episode_metrics
+from trimtab.core.request_log import F64, FAILED, I64, SERVED, Outcomes, finished_requests
+from trimtab.core.reward import RewardKind, in_system_integral, own_response
+from trimtab.core.view import View
+from trimtab.fleets.base import Episodes, Fleet, Oracle
+from trimtab.policies.base import RoutingView
+from trimtab.problems.base import Credits
+
+_NOTHING = np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long the episodes are and what is rewarded."""
+
+    warmup: int  # decisions before the first that counts
+    decisions: int  # decisions that count
+    closing: bool  # one more arrival after the last decision, to bootstrap from
+    reward: RewardKind = "response"
+
+    @property
+    def arrivals(self) -> int:
+        return self.warmup + self.decisions + self.closing
+
+
+class RoutingEnv:
+    """See `problems.base.BatchEnv`. `build` makes the fleet and draws the episodes of a seed and episode numbers."""
+
+    def __init__(self, build: Callable[[int, Sequence[int]], tuple[Fleet, Episodes]], plan: Plan, batch: int) -> None:
+        self.plan = plan
+        self.batch = batch
+        self.realtime = False
+        self._build = build
+        self._fleet: Fleet
+        self._ledger: Ledger
+        self._request = 0
+        self._new: list[Outcomes] = []
+        self._integral: list[F64] = []
+
+    @property
+    def warming(self) -> bool:
+        return self._request < self.plan.warmup
+
+    @property
+    def fleet(self) -> Fleet:
+        return self._fleet
+
+    def reset(self, seed: int, episodes: Sequence[int]) -> RoutingView:
+        """Empty servers, a new ledger, and the view of the first arrival."""
+        self._fleet, drawn = self._build(seed, episodes)
+        self.batch, self.realtime = len(episodes), self._fleet.realtime
+        self._fleet.reset(drawn)
+        scenarios = self._fleet.scenarios
+        servers, classes = len(scenarios[0].servers), len(scenarios[0].classes)
+        self._ledger = empty_ledger(self.batch, servers, classes, self.plan.arrivals)
+        self._slots = np.array([[s.slots for s in one.servers] for one in scenarios], dtype=np.int64)
+        self._rates = np.array([one.service_rate_rps() for one in scenarios])
+        self._unit_s = np.array([one.fleet_service_s() for one in scenarios])
+        self._request, self._new, self._integral = 0, [], []
+        return self._arrive()
+
+    def step(self, actions: I64) -> RoutingView | None:
+        """Send the current request of each fleet; the view of the next, None after the last."""
+        self._fleet.dispatch(self._request, actions)
+        record_dispatch(self._ledger, self._fleet.log, self._request, actions, self._now_s)
+        self._request += 1
+        if self._request == self.plan.warmup + self.plan.decisions:
+            return None
+        return self._arrive()
+
+    def closing(self) -> RoutingView:
+        """The view of the arrival after the last decision."""
+        return self._arrive()
+
+    def drain(self) -> None:
+        """Let everything in flight complete."""
+        self._take(self._fleet.wait_until(np.full(self.batch, np.inf)))
+
+    def credits(self) -> Credits:
+        """Rewards that became known since the last call, for decisions after the warm-up."""
+        if self.plan.reward == "integral":
+            return self._integral_credits()
+        parts = [self._credit(one) for one in self._new]
+        self._new = []
+        if not parts:
+            return Credits(_NOTHING, _NOTHING, np.zeros(0), np.zeros(0, dtype=np.bool_))
+        return parts[0] if len(parts) == 1 else Credits(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def metrics(self) -> list[dict[str, float]]:
+        """Every metric of each episode, total and average reward among them. Call after `drain`."""
+        best, lag_s = self._fleet.expected_best(), self._fleet.lag_s()
+        return [self._episode(b, best[b], lag_s[b]) for b in range(self.batch)]
+
+    def close(self) -> None:
+        """The fleet belongs to the world that made it."""
+
+    def _arrive(self) -> RoutingView:
+        log, n = self._fleet.log, self._request
+        scheduled_s = np.ascontiguousarray(log.scheduled_s[:, n])
+        if self.plan.reward == "integral" and n > 0:
+            self._record_integral(scheduled_s)
+        else:
+            self._take(self._fleet.wait_until(scheduled_s))
+        self._now_s = scheduled_s
+        return View(
+            now_s=scheduled_s,
+            request_class=log.request_class[:, n],
+            available=self._fleet.available(),
+            slots=self._slots,
+            service_rate_rps=self._rates,
+            ledger=self._ledger,
+            oracle=self._oracle,
+        )
+
+    def _oracle(self) -> Oracle:
+        return self._fleet.oracle(self._request)
+
+    def _take(self, outcomes: Outcomes) -> None:
+        record_outcomes(self._ledger, self._fleet.log, outcomes)
+        self._new.append(outcomes)
+
+    def _credit(self, outcomes: Outcomes) -> Credits:
+        log = self._fleet.log
+        fleet, request = finished_requests(log, outcomes)
+        counted = (request >= self.plan.warmup) & (request < self.plan.warmup + self.plan.decisions)
+        fleet, request = fleet[counted], request[counted]
+        reward, valid = own_response(log.latency_s[fleet, request], log.status[fleet, request], self._unit_s[fleet])
+        return Credits(fleet, request - self.plan.warmup, reward, valid)
+
+    def _record_integral(self, until_s: F64) -> None:
+        """The interval from the last decision to now belongs to that decision."""
+        before = self._ledger.outstanding.sum(axis=1).astype(np.float64)
+        outcomes = self._fleet.wait_until(until_s)
+        fleet, request = finished_requests(self._fleet.log, outcomes)
+        early = np.bincount(fleet, until_s[fleet] - self._fleet.log.completed_s[fleet, request], minlength=self.batch)
+        record_outcomes(self._ledger, self._fleet.log, outcomes)
+        self._integral.append(in_system_integral(before, until_s - self._now_s, early, self._unit_s))
+
+    def _integral_credits(self) -> Credits:
+        known, self._integral, self._new = self._integral, [], []
+        decision = self._request - self.plan.warmup - len(known) + np.arange(len(known))
+        if not known:
+            return Credits(_NOTHING, _NOTHING, np.zeros(0), np.zeros(0, dtype=np.bool_))
+        fleet = np.tile(np.arange(self.batch), len(known))
+        every = np.repeat(decision, self.batch)
+        counted = every >= 0
+        return Credits(fleet[counted], every[counted], np.concatenate(known)[counted], np.ones(int(counted.sum()), dtype=np.bool_))
+
+    def _episode(self, b: int, best: Flags, lag_s: F64) -> dict[str, float]:
+        log, first = self._fleet.log, self.plan.warmup
+        last = first + self.plan.decisions
+        row = episode_metrics(log, b, self._fleet.scenarios[b], first, last, best, lag_s)
+        status = log.status[b, first:last]
+        reward, _ = own_response(log.latency_s[b, first:last], status, self._unit_s[b : b + 1])
+        total = float(reward[(status == SERVED) | (status == FAILED)].sum())
+        return row | {"total_reward": total, "average_reward": total / max(1, self.plan.decisions)}

@@ -1,0 +1,129 @@
+"""The routing problem: its scenarios, policies, metrics and worlds."""
+
+import importlib
+from pathlib import Path
+from typing import Final, cast
+
+from trimtab.core.observation import FEATURES, F32, observation
+from trimtab.core.scenario import Scenario
+from trimtab.errors import FleetError, UsageError
+from trimtab.fleets.client import ServerClient, check_url
+from trimtab.fleets.local import LocalServers
+from trimtab.policies import catalogue
+from trimtab.policies.base import Policy, RoutingView
+from trimtab.problems.base import Task, World
+from trimtab.problems.routing.families import FAMILIES, draw_family
+from trimtab.problems.routing.scenario_files import check_scenario, list_scenarios, load_scenario
+from trimtab.problems.routing.world import LiveWorld, family_twin, fixed_twin
+
+FAMILY: Final = "family:"
+COMPOSE_PORTS: Final = range(8081, 8085)  # where docker-compose.yml publishes the default fleet
+
+
+class Routing:
+    """Route each HTTP request to one of S unequal servers."""
+
+    id = "routing"
+    features = FEATURES
+    training_metrics = (
+        "gini_coefficient",
+        "utilization_std",
+        "optimal_decision_rate",
+        "mean_latency_ms",
+        "p95_latency_ms",
+        "p99_latency_ms",
+        "error_rate",
+    )
+    evaluation_metrics = (
+        "requests",
+        "mean_latency_ms",
+        "p50_latency_ms",
+        "p95_latency_ms",
+        "p99_latency_ms",
+        "p999_latency_ms",
+        "slo_attainment",
+        "error_rate",
+        "throughput_rps",
+        "gini_coefficient",
+        "utilization_std",
+        "optimal_decision_rate",
+        "schedule_lag_ms",
+    )
+    default_scenario = "compose-default"
+    default_policies = (catalogue.LEARNED, *catalogue.NAMES)
+
+    def choices(self, task: Task) -> int:
+        return len(self._scenario(task).servers)
+
+    def scenario_ids(self) -> list[tuple[str, str]]:
+        families = [(f"{FAMILY}{name}", family.doc) for name, family in FAMILIES.items()]
+        return [*list_scenarios(), *families]
+
+    def check_scenario(self, path: str) -> str:
+        found = check_scenario(Path(path))
+        load, capacity = found.rate_rps() / found.capacity_rps(), found.capacity_rps()
+        size = f"{len(found.servers)} servers, {len(found.classes)} classes, {found.warmup} + {found.requests} requests"
+        return f"valid: {found.id}, {size}, {found.rate_rps():.4g} requests/s, load {load:.3g} of {capacity:.4g} requests/s"
+
+    def observe(self, view: RoutingView) -> F32:
+        return observation(view)
+
+    def build_policy(self, name: str) -> Policy:
+        return catalogue.build(name)
+
+    def load_policy(self, model: Path, choices: int) -> Policy:
+        # By name: torch takes a second to import, and only learned policies need it.
+        learned = importlib.import_module("trimtab.policies.learned")
+        return cast(Policy, learned.load_policy(model, self.id, choices))
+
+    def policy_list(self) -> list[tuple[str, str]]:
+        rows = [(one.name, f"{one.kind}: {one.summary}") for one in catalogue.CATALOGUE]
+        return [(catalogue.LEARNED, "learned: the model of --model"), *rows]
+
+    def open(self, task: Task) -> World:
+        if task.backend == "twin":
+            if task.scenario.startswith(FAMILY):
+                return family_twin(task.scenario.removeprefix(FAMILY))
+            return fixed_twin(load_scenario(task.scenario))
+        if task.scenario.startswith(FAMILY):
+            raise UsageError(f"{task.scenario!r} draws a fleet an episode, which live servers cannot be; use --backend twin or one scenario")
+        return open_live(load_scenario(task.scenario), task.servers)
+
+    def _scenario(self, task: Task) -> Scenario:
+        if task.scenario.startswith(FAMILY):
+            return draw_family(task.scenario.removeprefix(FAMILY), 0, 0)
+        return load_scenario(task.scenario)
+
+
+def open_live(scenario: Scenario, urls: tuple[str, ...]) -> LiveWorld:
+    """The given servers; else those that the scenario names; else the Compose fleet where it answers; else local processes."""
+    if urls:
+        return LiveWorld(scenario, [check_url(url) for url in urls], f"live servers {', '.join(urls)}")
+    named = [one.url for one in scenario.servers if one.url is not None]
+    if len(named) == len(scenario.servers):
+        return LiveWorld(scenario, named, f"live servers of {scenario.id}: {', '.join(named)}")
+    if _is_compose_fleet(scenario):
+        published = [f"http://localhost:{port}" for port in COMPOSE_PORTS]
+        return LiveWorld(scenario, published, f"Compose fleet at localhost:{COMPOSE_PORTS[0]}-{COMPOSE_PORTS[-1]}")
+    faults = any(one.kind not in {"leave", "join"} for one in scenario.faults)
+    local = LocalServers(scenario, faults_enabled=faults)
+    local.start()
+    try:
+        return LiveWorld(scenario, local.urls, f"{len(local.urls)} local server processes", local)
+    except BaseException:
+        local.stop()  # also on Ctrl-C: no process is left behind
+        raise
+
+
+def _is_compose_fleet(scenario: Scenario) -> bool:
+    """Do servers of this scenario's ids answer on the ports of docker-compose.yml?"""
+    if len(scenario.servers) != len(COMPOSE_PORTS):
+        return False
+    client = ServerClient([f"http://localhost:{port}" for port in COMPOSE_PORTS], connections=1)
+    try:
+        return [state.get("id") for state in client.states()] == list(scenario.server_ids)
+    except FleetError:
+        return False
+    finally:
+        client.close()
+

@@ -1,0 +1,142 @@
+"""Where routing episodes run: the twin of a scenario, the twins of a family, or live servers."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from trimtab.core.request_log import F64
+from trimtab.core.reward import RewardKind
+from trimtab.core.scenario import Scenario
+from trimtab.core.traffic import draw_batch
+from trimtab.errors import UsageError
+from trimtab.fleets.base import Episodes, Fleet
+from trimtab.fleets.http import HttpFleet
+from trimtab.fleets.local import LocalServers
+from trimtab.fleets.simulated import SimulatedFleet
+from trimtab.problems.routing.calibration import measure
+from trimtab.problems.routing.env import Plan, RoutingEnv
+from trimtab.problems.routing.families import draw_family
+from trimtab.problems.routing.scenario_files import load_trace, save_scenario
+
+TRAINING_WARMUP: Final = 64  # decisions that fill an empty fleet: about fifteen a server of the default fleet
+_CHANCE_KEY: Final = (1,)  # spawn key of what servers draw, apart from traffic
+
+
+class TwinWorld:
+    """Simulated fleets. `draw` gives the scenario of an episode; a fixed scenario is a draw that never changes."""
+
+    backend = "twin"
+
+    def __init__(self, scenario_id: str, draw: Callable[[int, int], Scenario], *, fixed: bool, reward: RewardKind = "response") -> None:
+        self.scenario_id = scenario_id
+        self.note = f"twin of {scenario_id}"
+        self._draw = draw
+        self._fixed = fixed
+        self._reward: RewardKind = reward
+        self._kept: tuple[tuple[Scenario, ...], SimulatedFleet] | None = None
+
+    def training_env(self, decisions: int, batch: int) -> RoutingEnv:
+        plan = Plan(TRAINING_WARMUP, decisions, closing=True, reward=self._reward)
+        return RoutingEnv(lambda seed, episodes: self._build(plan, seed, episodes), plan, batch)
+
+    def evaluation_env(self, batch: int) -> RoutingEnv:
+        first = self._draw(0, 0)
+        plan = Plan(first.warmup, first.requests, closing=False, reward=self._reward)
+        return RoutingEnv(lambda seed, episodes: self._build(plan, seed, episodes), plan, batch)
+
+    def episode_s(self) -> float:
+        return 0.0
+
+    def calibrate(self, path: Path) -> "TwinWorld":
+        raise UsageError(f"calibration measures live servers, and this is the {self.note}; use --backend hybrid or http")
+
+    def describe(self) -> Mapping[str, Any]:
+        return {"backend": self.backend, "scenario": self.scenario_id}
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _build(self, plan: Plan, seed: int, episodes: Sequence[int]) -> tuple[Fleet, Episodes]:
+        scenarios = tuple(self._draw(seed, number) for number in episodes)
+        if self._kept is None or not self._fixed or len(self._kept[0]) != len(scenarios):
+            self._kept = scenarios, SimulatedFleet(scenarios)
+        return self._kept[1], draw_episodes(scenarios, plan, seed, episodes)
+
+
+class LiveWorld:
+    """Live servers, one episode at a time."""
+
+    backend = "http"
+
+    def __init__(self, scenario: Scenario, urls: Sequence[str], note: str, local: LocalServers | None = None) -> None:
+        self.scenario = scenario
+        self.scenario_id = scenario.id
+        self.note = note
+        self._local = local
+        self._fleet = HttpFleet(scenario, urls)
+
+    @property
+    def fleet(self) -> HttpFleet:
+        return self._fleet
+
+    def training_env(self, decisions: int, batch: int) -> RoutingEnv:
+        return self._env(Plan(TRAINING_WARMUP, decisions, closing=True))
+
+    def evaluation_env(self, batch: int) -> RoutingEnv:
+        return self._env(Plan(self.scenario.warmup, self.scenario.requests, closing=False))
+
+    def episode_s(self) -> float:
+        return (self.scenario.warmup + self.scenario.requests) / self.scenario.rate_rps()
+
+    def calibrate(self, path: Path) -> TwinWorld:
+        """Measure the servers (about ten seconds for the default fleet) and return their twin."""
+        measured = measure(self.scenario, self._fleet.client)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        when = time.strftime("%Y-%m-%d %H:%M:%S")
+        save_scenario(path, measured, description=f"{self.scenario.id} as measured on live servers at {when}")
+        return fixed_twin(measured)
+
+    def describe(self) -> Mapping[str, Any]:
+        return {"backend": self.backend, "scenario": self.scenario_id, "servers": list(self._fleet.client.urls)}
+
+    def close(self) -> None:
+        self._fleet.close()
+        if self._local is not None:
+            self._local.stop()
+
+    def _env(self, plan: Plan) -> RoutingEnv:
+        def build(seed: int, episodes: Sequence[int]) -> tuple[Fleet, Episodes]:
+            return self._fleet, draw_episodes([self.scenario], plan, seed, episodes)
+
+        return RoutingEnv(build, plan, 1)
+
+
+def fixed_twin(scenario: Scenario, reward: RewardKind = "response") -> TwinWorld:
+    """The twin of one scenario."""
+    return TwinWorld(scenario.id, lambda _seed, _episode: scenario, fixed=True, reward=reward)
+
+
+def family_twin(name: str, reward: RewardKind = "response") -> TwinWorld:
+    """Twins of a family: every episode has a fleet of its own."""
+    draw_family(name, 0, 0)  # an unknown name is an error now
+    return TwinWorld(f"family:{name}", lambda seed, episode: draw_family(name, seed, episode), fixed=False, reward=reward)
+
+
+def draw_episodes(scenarios: Sequence[Scenario], plan: Plan, seed: int, episodes: Sequence[int]) -> Episodes:
+    """The arrivals of a plan: the scenario's traffic, cut or lengthened to the plan's number of requests."""
+    length = {"warmup": 0, "requests": plan.arrivals}
+    planned = _same(scenarios, lambda one: replace(one, **length))
+    traces: list[F64 | None] = [load_trace(one) for one in scenarios] if scenarios[0].traffic.kind == "trace" else [None] * len(scenarios)
+    drawn = draw_batch(planned, seed, episodes, traces)
+    chance = [np.random.SeedSequence([seed, one], spawn_key=_CHANCE_KEY).generate_state(1, np.uint64)[0] for one in episodes]
+    return Episodes(drawn.arrival_s, drawn.request_class, drawn.work_s, np.array(chance, dtype=np.uint64))
+
+
+def _same(scenarios: Sequence[Scenario], change: Callable[[Scenario], Scenario]) -> list[Scenario]:
+    """Changed scenarios; one that stands in many places is changed once, which is most of the cost of a batch."""
+    changed = {id(one): change(one) for one in {id(one): one for one in scenarios}.values()}
+    return [changed[id(one)] for one in scenarios]

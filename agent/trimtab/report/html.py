@@ -1,0 +1,174 @@
+"""The report: one HTML page that carries its figures and style inside and loads nothing. Numbers come from the CSV files only."""
+
+import base64
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import pandas as pd
+
+from trimtab.report.comparison import EvaluationTable, TwinComparison
+from trimtab.report.csv_files import EVALUATION_COMMAND, TRAINING_COMMAND, Results
+from trimtab.report.drawing import Drawing
+from trimtab.report.tables import as_html, evaluation_grid, twin_grid
+from trimtab.report.training_figures import phase_name
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1b1b1b; --paper: #ffffff; --soft: #5b5b5b; --line: #d5d5d5; --head: #f2f2f2; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --paper: #161616; --soft: #a6a6a6; --line: #3c3c3c; --head: #232323; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 76rem; padding: 1rem; color: var(--ink); background: var(--paper);
+  font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
+a { color: inherit; } nav a { margin-right: 1rem; }
+figure { margin: 1.5rem 0; }
+figure img { display: block; width: 100%; min-width: 42rem; max-width: 58rem;
+  height: auto; background: #fff; border: 1px solid var(--line); }
+figcaption, .note, footer { color: var(--soft); font-size: .9rem; max-width: 58rem; }
+.wide { overflow-x: auto; margin-top: 1rem; }
+table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
+caption { text-align: left; font-weight: 600; padding: .3rem 0; }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+thead th { background: var(--head); white-space: normal; vertical-align: bottom; }
+tbody th { font-weight: 500; position: sticky; left: 0; background: var(--paper); }
+.facts th, .facts td { white-space: normal; overflow-wrap: break-word; text-align: left; vertical-align: top; }
+.facts th { position: static; min-width: 7rem; max-width: 22rem; }
+pre { overflow-x: auto; background: var(--head); padding: .6rem; border-radius: 4px; }
+@media print { .wide { overflow: visible; } }
+"""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Everything the page shows; `config` is what lies beside the CSV files, `command` what made the page."""
+
+    results: Results
+    learning: Sequence[Drawing]
+    tables: Sequence[EvaluationTable]
+    evaluation: Sequence[Drawing]
+    comparisons: Sequence[TwinComparison]
+    twin: Sequence[Drawing]
+    command: str
+    config: Mapping[str, object] | None = None
+
+
+def page(contents: Contents) -> str:
+    """The whole page, sections in the order in which data flow; a section without data is left out."""
+    sections = [
+        ("run", "What was run", _what_was_run(contents)),
+        ("learning", "Learning", _figures(contents.learning)),
+        ("evaluation", "Evaluation", _evaluation(contents)),
+        ("twin", "Twin against live", _twin(contents)),
+    ]
+    present = [section for section in sections if section[2]]
+    links = "".join(f'<a href="#{key}">{title}</a>' for key, title, _ in present)
+    body = "\n".join(f'<section id="{key}"><h2>{title}</h2>\n{content}</section>' for key, title, content in present)
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>Trimtab report</title>\n<style>{STYLE}</style></head>\n"
+        f"<body><h1>Trimtab report</h1>\n<nav>{links}</nav>\n{body}\n{_footer(contents)}\n</body></html>\n"
+    )
+
+
+def _what_was_run(contents: Contents) -> str:
+    results = contents.results
+    facts = [(str(path), f"{count} rows") for path, count in results.rows.items()]
+    if results.training is not None:
+        facts += _training_facts(results.training)
+    if results.evaluation is not None:
+        facts += _evaluation_facts(results.evaluation)
+    parts = [_facts("Files and what they hold", facts)]
+    if contents.config is not None:
+        parts.append(f"<details><summary>Configuration of the run</summary>{_facts('config.json', _flattened(contents.config))}</details>")
+    return "\n".join(parts)
+
+
+def _training_facts(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    phases = [
+        f"{phase_name(str(phase))} on {backend}: {len(part)}" for (phase, backend), part in frame.groupby(["phase", "backend"], sort=False)
+    ]
+    facts = [("training episodes by phase and backend", "; ".join(phases))]
+    if "wall_s" in frame and frame["wall_s"].notna().any():
+        facts.append(("wall time of the training episodes", f"{frame['wall_s'].sum():.0f} s"))
+    return facts
+
+
+def _evaluation_facts(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    facts = [(f"evaluated {key}", ", ".join(str(value) for value in frame[key].unique())) for key in ("scenario", "backend", "policy")]
+    facts.append(("evaluation seeds", ", ".join(f"{seed:g}" for seed in frame["seed"].unique())))
+    if "schedule_lag_ms" in frame:
+        for backend, lag in frame.groupby("backend", sort=False)["schedule_lag_ms"]:
+            if lag.notna().any():
+                facts.append((f"schedule lag on {backend}", f"median {lag.median():.2f} ms, largest {lag.max():.2f} ms over episodes"))
+    return facts
+
+
+def _evaluation(contents: Contents) -> str:
+    if not contents.tables:
+        return ""
+    caption = (
+        '<p class="note">Latency counts served requests only, so read it beside the error rate: a policy that fails requests can look '
+        "fast. A difference is the row's policy against the reference over the same episodes.</p>"
+    )
+    parts = [caption]
+    for table in contents.tables:
+        parts += [
+            as_html(evaluation_grid(table)),
+            _figures([drawing for drawing in contents.evaluation if drawing.subject == table.subject]),
+        ]
+    return "\n".join(parts)
+
+
+def _twin(contents: Contents) -> str:
+    if not contents.comparisons:
+        return ""
+    caption = (
+        '<p class="note">Error is (twin / live - 1) in percent over the episodes that both ran, paired where the episode and seed agree. '
+        "A twin is useful for choosing policies when it ranks them as the live fleet does, even where its level is off.</p>"
+    )
+    return "\n".join([caption, *(as_html(twin_grid(comparison)) for comparison in contents.comparisons), _figures(contents.twin)])
+
+
+def _figures(drawings: Sequence[Drawing]) -> str:
+    return "\n".join(_figure(drawing) for drawing in drawings)
+
+
+def _figure(drawing: Drawing) -> str:
+    data = base64.b64encode(drawing.png).decode("ascii")
+    title, caption = escape(drawing.title), escape(drawing.caption)
+    image = f'<div class="wide" tabindex="0"><img alt="{title}" src="data:image/png;base64,{data}"></div>'
+    return f'<figure id="{escape(drawing.name)}">{image}\n<figcaption><strong>{title}.</strong> {caption}</figcaption></figure>'
+
+
+def _facts(title: str, facts: Sequence[tuple[str, str]]) -> str:
+    rows = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in facts)
+    return f'<div class="wide" tabindex="0"><table class="facts"><caption>{escape(title)}</caption><tbody>{rows}</tbody></table></div>'
+
+
+def _flattened(config: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as dotted names, `learner.gamma`; lists stay as JSON."""
+    facts: list[tuple[str, str]] = []
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            facts += _flattened(value, f"{prefix}{key}.")
+        else:
+            facts.append((f"{prefix}{key}", value if isinstance(value, str) else _json(value)))
+    return facts
+
+
+def _json(value: object) -> str:
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else json.dumps(value, ensure_ascii=False)
+
+
+def _footer(contents: Contents) -> str:
+    commands = []
+    if contents.results.training is not None:
+        commands.append(f"{TRAINING_COMMAND}    # writes training_metrics.csv")
+    if contents.results.evaluation is not None:
+        commands.append(f"{EVALUATION_COMMAND}    # writes evaluation.csv")
+    commands.append(f"{contents.command}    # made this page")
+    return f"<footer><p>Commands:</p><pre>{escape(chr(10).join(commands))}</pre></footer>"

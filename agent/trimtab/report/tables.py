@@ -1,0 +1,149 @@
+"""Tables for people: one grid of strings, written as terminal text, Markdown or HTML."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from html import escape
+
+from trimtab.report.columns import TOTAL_REWARD, Metric, decimals_for, estimate, number, signed_percent, with_bounds
+from trimtab.report.comparison import EvaluationRow, EvaluationTable, TwinComparison, TwinGap
+
+# What a narrow terminal gives up first: the least needed for judging a policy.
+DISPENSABLE = ("optimal_decision_rate", "gini_coefficient", "p50_latency_ms", "p95_latency_ms", "slo_attainment")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table as strings: title, one head, rows of the same length, and notes that belong under it."""
+
+    title: str
+    head: tuple[str, ...]
+    body: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def evaluation_grid(table: EvaluationTable, metrics: Sequence[Metric] | None = None, all_bounds: bool = True) -> Grid:
+    """The evaluation table; `metrics` narrows the columns, `all_bounds=False` keeps intervals for the score only.
+
+    The difference from the reference stands right after the score, where a narrow screen still shows it.
+    """
+    shown = table.metrics if metrics is None else tuple(metrics)
+    head = ["policy", *(metric.heading for metric in shown)]
+    if table.reference is not None:
+        head.insert(2, f"{_score_title(table)} vs {table.reference}")
+    body = [_evaluation_line(table, row, shown, all_bounds) for row in table.rows]
+    return Grid(f"{table.subject}, {_episodes(table)} per policy", tuple(head), tuple(body), _evaluation_notes(table))
+
+
+def fitted_grid(table: EvaluationTable, width: int) -> Grid:
+    """The fullest evaluation grid whose text is at most `width` characters wide; what had to go is named in a note."""
+    grid = evaluation_grid(table)
+    if text_width(grid) <= width:
+        return grid
+    metrics = list(table.metrics)
+    dropped: list[str] = []
+    for column in (None, *DISPENSABLE):
+        dropped += [metric.title for metric in metrics if metric.column == column]
+        metrics = [metric for metric in metrics if metric.column != column]
+        grid = evaluation_grid(table, metrics, all_bounds=False)
+        if text_width(grid) <= width:
+            break
+    return replace(grid, notes=(*grid.notes, f"Left out at this width: {', '.join([*dropped, 'further intervals'])}."))
+
+
+def twin_grid(comparison: TwinComparison) -> Grid:
+    """Twin and live means and the twin's error per policy."""
+    head = ["policy", "shared episodes"]
+    for metric in comparison.metrics:
+        name = metric.title.removesuffix(" latency")
+        head += [f"{name} twin, {metric.unit}", f"{name} live, {metric.unit}", f"{name} error"]
+    body = [_twin_line(row, comparison.metrics) for row in comparison.rows]
+    note = (
+        f"Rank correlation (Spearman) of {len(comparison.rows)} policies by mean latency, twin against {comparison.live_backend}: "
+        f"{number(comparison.rank_correlation, 2)}."
+    )
+    return Grid(f"{comparison.scenario}: twin against {comparison.live_backend}", tuple(head), tuple(body), (note,))
+
+
+def as_text(grid: Grid) -> str:
+    """Aligned columns for a terminal, first column left, the others right."""
+    widths = _widths(grid)
+    lines = [grid.title, _text_line(grid.head, widths), "  ".join("-" * width for width in widths)]
+    lines += [_text_line(row, widths) for row in grid.body]
+    return "\n".join([*lines, *grid.notes])
+
+
+def as_markdown(grid: Grid) -> str:
+    """A GitHub-flavoured Markdown table."""
+    rule = ["---", *["---:"] * (len(grid.head) - 1)]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (grid.head, rule, *grid.body)]
+    return "\n".join([f"**{grid.title}**", "", *lines, *(f"\n{note}" for note in grid.notes)])
+
+
+def as_html(grid: Grid) -> str:
+    """A `<table>` inside a scrolling `<div>`, everything escaped."""
+    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in grid.head)
+    body = "\n".join(_html_row(row) for row in grid.body)
+    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in grid.notes)
+    table = f"<table><caption>{escape(grid.title)}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
+    return f'<div class="wide" tabindex="0">{table}</div>{notes}'
+
+
+def text_width(grid: Grid) -> int:
+    """Characters that a line of `as_text` takes, title and notes aside."""
+    return sum(_widths(grid)) + 2 * (len(grid.head) - 1)
+
+
+def _widths(grid: Grid) -> list[int]:
+    return [max(len(cell) for cell in column) for column in zip(grid.head, *grid.body, strict=True)]
+
+
+def _text_line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    first, *rest = (cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(cells, widths, strict=True)))
+    return "  ".join([first, *rest]).rstrip()
+
+
+def _html_row(row: Sequence[str]) -> str:
+    cells = "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
+    return f'<tr><th scope="row">{escape(row[0])}</th>{cells}</tr>'
+
+
+def _evaluation_line(table: EvaluationTable, row: EvaluationRow, metrics: Sequence[Metric], all_bounds: bool) -> tuple[str, ...]:
+    cells = [(with_bounds if all_bounds or metric == table.score else estimate)(row.cells[metric.column]) for metric in metrics]
+    if table.reference is not None:
+        cells.insert(1, _difference(row))
+    return (row.policy, *cells)
+
+
+def _difference(row: EvaluationRow) -> str:
+    if row.verdict == "reference":
+        return row.verdict
+    return f"{signed_percent(row.difference)} {row.verdict}".rstrip()
+
+
+def _evaluation_notes(table: EvaluationTable) -> tuple[str, ...]:
+    notes = ["Means over episodes with 95 % bootstrap intervals in brackets; n/a: not measured."]
+    if table.reference is not None:
+        meaning = "less cost" if table.score == TOTAL_REWARD else "faster"
+        notes.append(
+            f"Difference from {table.reference}: paired by episode, negative is {meaning}; "
+            "a word stands only where its interval excludes zero, not corrected for the number of policies."
+        )
+    return tuple(notes)
+
+
+def _score_title(table: EvaluationTable) -> str:
+    return "cost (minus reward)" if table.score == TOTAL_REWARD else table.score.title
+
+
+def _episodes(table: EvaluationTable) -> str:
+    counts = sorted({row.episodes for row in table.rows})
+    spread = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"{spread} episode" + ("" if counts == [1] else "s")
+
+
+def _twin_line(row: TwinGap, metrics: Sequence[Metric]) -> tuple[str, ...]:
+    cells = [row.policy, str(row.episodes)]
+    for metric in metrics:
+        pair = (row.twin[metric.column], row.live[metric.column])
+        cells += [*(number(value, decimals_for(*pair)) for value in pair), signed_percent(row.errors[metric.column])]
+    return tuple(cells)

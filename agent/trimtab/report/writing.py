@@ -1,0 +1,75 @@
+"""From results files to figures and a page on disk. All written files are derived, so they are replaced, each in one step."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from trimtab.errors import ResultsError
+from trimtab.report.comparison import evaluation_tables, twin_against_live
+from trimtab.report.csv_files import Results, read_results
+from trimtab.report.evaluation_figures import evaluation_drawings, twin_drawings
+from trimtab.report.html import Contents, page
+from trimtab.report.training_figures import training_drawings
+
+REPORT = "report.html"
+
+
+def write_report(csv_files: Sequence[Path], out: Path, command: str, reference: str | None = None) -> list[Path]:
+    """Draw everything that `csv_files` hold into `out` and return the written paths, the report last. Raises ResultsError.
+
+    `command` stands in the footer as what made the page; `reference` is the policy that the tables compare with.
+    """
+    contents = report_contents(read_results(csv_files), command, reference, find_config(csv_files))
+    written = [out / f"{drawing.name}.png" for drawing in (*contents.learning, *contents.evaluation, *contents.twin)]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for path, drawing in zip(written, (*contents.learning, *contents.evaluation, *contents.twin), strict=True):
+            replace_file(path, drawing.png)
+        replace_file(out / REPORT, page(contents).encode("utf-8"))
+    except OSError as error:
+        raise ResultsError(f"cannot write to {out} ({error.strerror}); name a writable folder with --out") from error
+    return [*written, out / REPORT]
+
+
+def report_contents(results: Results, command: str, reference: str | None = None, config: Mapping[str, object] | None = None) -> Contents:
+    """Tables and figures of `results`, computed once for both the folder and the page."""
+    tables = [] if results.evaluation is None else evaluation_tables(results.evaluation, reference)
+    comparisons = [] if results.evaluation is None else twin_against_live(results.evaluation)
+    return Contents(
+        results=results,
+        learning=[] if results.training is None else training_drawings(results.training),
+        tables=tables,
+        evaluation=evaluation_drawings(tables),
+        comparisons=comparisons,
+        twin=twin_drawings(comparisons),
+        command=command,
+        config=config,
+    )
+
+
+def find_config(csv_files: Sequence[Path]) -> Mapping[str, object] | None:
+    """The run's config.json, beside a CSV or in the folder above it as training leaves it; None where there is none."""
+    folders = [folder for path in csv_files for folder in (path.resolve().parent, path.resolve().parent.parent)]
+    path = next((folder / "config.json" for folder in folders if (folder / "config.json").is_file()), None)
+    if path is None:
+        return None
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{path} is no readable JSON ({error}); restore it or move it away, the report works without") from error
+    return config if isinstance(config, dict) else {"config": config}
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write `data` beside `path` and move it over, so that a reader or an interrupted run never sees half a file."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(temporary).chmod(0o644)  # mkstemp makes files that only their owner reads
+        Path(temporary).replace(path)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,236 @@
+"""The agent as a whole: it learns what must be learnable, repeats itself bit by bit, and continues as if nothing had happened."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from trimtab.dqn.agent import DQNAgent, uniform_available
+from trimtab.dqn.checkpoint import load_state, save_state
+from trimtab.dqn.config import DQNConfig
+from trimtab.errors import CheckpointError
+
+S, F, B = 3, 4, 20
+QUICK = DQNConfig(
+    hidden=16,
+    n_step=1,
+    discount=0.5,
+    learning_rate=5e-3,
+    batch=64,
+    decisions_per_update=40,
+    learn_start=400,
+    replay_capacity=3000,
+    tau=0.05,
+    epsilon_decisions=4000,
+    epsilon_end=0.05,
+)
+
+
+class Identity:
+    """The best server is the one with the largest first feature. With `delay` 1 a choice is rewarded one decision later."""
+
+    def __init__(self, seed, delay=0):
+        self.rng, self.delay = np.random.default_rng(seed), delay
+
+    def observe(self, before):
+        """[B, S, F]: feature 0 is the value, feature 1 marks the server chosen at the last decision, feature 2 its value then."""
+        obs = self.rng.random((B, S, F), dtype=np.float32)
+        obs[:, :, 1:] = 0.0
+        if before is not None:
+            obs[np.arange(B), before[0], 1] = 1.0
+            obs[:, :, 2] = before[1][:, None] if self.delay else 0.0
+        return obs
+
+    def reward(self, obs, actions, before):
+        now = (obs[np.arange(B), actions, 0] == obs[:, :, 0].max(1)).astype(np.float32)
+        credited = now if self.delay == 0 else (before[1] if before is not None else np.zeros(B, np.float32))
+        return credited, (actions, now)
+
+
+def play(agent, world, episodes, steps=20, learn=True):
+    """Run episodes with rewards that come late, in an order of their own; returns the mean reward of greedy or exploring play."""
+    mask, rewards_seen, losses = np.ones((B, S), np.bool_), [], []
+    for _ in range(episodes):
+        agent.begin(B)
+        before, waiting = None, []
+        for _ in range(steps):
+            obs = world.observe(before)
+            actions = agent.act(obs, mask, explore=learn)
+            ids = agent.observe(obs, mask, actions)
+            rewards, before = world.reward(obs, actions, before)
+            rewards_seen.append(rewards.mean())
+            waiting.append((ids, rewards))
+            if len(waiting) > 2:
+                agent.credit(*waiting.pop(world.rng.integers(2)), np.ones(B, np.bool_))
+            if learn:
+                losses += [stats.loss for stats in agent.learn()]
+        agent.finish(world.observe(before), mask)
+        for ids, rewards in waiting:
+            agent.credit(ids, rewards, np.ones(B, np.bool_))
+    return float(np.mean(rewards_seen)), losses
+
+
+def same(a, b):
+    """Equal by content, bit by bit, nested containers included."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+@pytest.mark.parametrize("network", ["set", "mlp"])
+def test_identity_task_is_solved(network):
+    agent = DQNAgent(dataclasses.replace(QUICK, network=network), F, S, seed=0)
+    play(agent, Identity(seed=1), episodes=40)
+    assert play(agent, Identity(seed=2), episodes=2, learn=False)[0] > 0.9, "chance is 0.33"
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_reward_of_the_choice_before_is_assigned_to_it(n_step):
+    agent = DQNAgent(dataclasses.replace(QUICK, n_step=n_step), F, S, seed=0)
+    play(agent, Identity(seed=1, delay=1), episodes=60)
+    # The first of 20 decisions can earn nothing, so 0.95 is the most.
+    assert play(agent, Identity(seed=2, delay=1), episodes=2, learn=False)[0] > 0.8
+
+
+def test_same_seed_same_run_and_other_seed_other_run():
+    states = []
+    for seed in (0, 0, 1):
+        agent = DQNAgent(QUICK, F, S, seed=seed)
+        play(agent, Identity(seed=1), episodes=4)
+        states.append(agent.state_dict())
+    assert states[0]["learner"]["updates"] > 0
+    assert same(states[0], states[1])
+    assert not same(states[0]["learner"]["online"], states[2]["learner"]["online"])
+
+
+@pytest.mark.parametrize("target", ["soft", "hard"])
+def test_resumed_run_equals_the_uninterrupted_one_bit_by_bit(tmp_path, target):
+    config = dataclasses.replace(QUICK, target=target, target_period=7, replay_capacity=1500)
+    through = DQNAgent(config, F, S, seed=0)
+    play(through, Identity(seed=1), episodes=4)
+    save_state(tmp_path / "resume.pth", through.state_dict())
+    _, losses = play(through, Identity(seed=9), episodes=4)
+    resumed = DQNAgent(config, F, S, seed=77)
+    resumed.load_state_dict(load_state(tmp_path / "resume.pth"))
+    _, again = play(resumed, Identity(seed=9), episodes=4)
+    assert len(losses) > 0
+    assert losses == again
+    assert same(through.state_dict(), resumed.state_dict())
+
+
+def test_state_taken_in_mid_episode_holds_streams_and_pending_decisions():
+    first, second = DQNAgent(QUICK, F, S, seed=0), DQNAgent(QUICK, F, S, seed=5)
+    mask, obs = np.ones((B, S), np.bool_), np.ones((B, S, F), np.float32)
+    first.begin(B)
+    ids = first.observe(obs, mask, np.zeros(B, np.int64))
+    second.load_state_dict(first.state_dict())
+    for agent in (first, second):
+        agent.finish(obs, mask)
+        agent.credit(ids, np.ones(B, np.float32), np.ones(B, np.bool_))
+    assert same(first.state_dict(), second.state_dict())
+
+
+def test_a_state_is_a_copy_that_later_learning_does_not_change():
+    agent = DQNAgent(QUICK, F, S, seed=0)
+    play(agent, Identity(seed=1), episodes=3)
+    state = agent.state_dict()
+    before = state["learner"]["online"]["encoder_in.weight"].clone()
+    play(agent, Identity(seed=2), episodes=3)
+    assert torch.equal(state["learner"]["online"]["encoder_in.weight"], before)
+
+
+def test_resuming_with_other_settings_is_refused_by_name():
+    agent = DQNAgent(QUICK, F, S, seed=0)
+    other = DQNAgent(dataclasses.replace(QUICK, tau=0.5), F, S, seed=0)
+    with pytest.raises(CheckpointError, match=r"tau = 0.05, this one 0.5"):
+        other.load_state_dict(agent.state_dict())
+    with pytest.raises(CheckpointError, match="servers = 3, this one 4"):
+        DQNAgent(QUICK, F, 4, seed=0).load_state_dict(agent.state_dict())
+
+
+def observe_decisions(agent, decisions, credited=True):
+    mask = np.ones((1, S), np.bool_)
+    agent.begin(1)
+    for _ in range(decisions):
+        ids = agent.observe(np.zeros((1, S, F), np.float32), mask, np.zeros(1, np.int64))
+        if credited:
+            agent.credit(ids, np.zeros(1, np.float32), np.ones(1, np.bool_))
+    agent.finish(np.zeros((1, S, F), np.float32), mask)
+
+
+def test_updates_are_due_by_decisions_and_wait_for_rewards():
+    config = dataclasses.replace(QUICK, batch=8, learn_start=20, decisions_per_update=10)
+    agent = DQNAgent(config, F, S, seed=0)
+    observe_decisions(agent, 29)
+    assert agent.updates_due() == 0
+    observe_decisions(agent, 21)
+    assert agent.updates_due() == 3
+    assert len(agent.learn(max_updates=1)) == 1
+    assert len(agent.learn()) == 2
+    assert agent.updates == 3
+    assert agent.learn() == []
+    waiting = DQNAgent(config, F, S, seed=0)
+    observe_decisions(waiting, 100, credited=False)
+    assert waiting.updates_due() == 0
+
+
+def test_epsilon_follows_decisions():
+    agent = DQNAgent(dataclasses.replace(QUICK, epsilon_decisions=100, epsilon_end=0.5), F, S, seed=0)
+    assert agent.epsilon == 1.0
+    observe_decisions(agent, 50)
+    assert agent.epsilon == 0.75
+    observe_decisions(agent, 100)
+    assert agent.epsilon == 0.5
+
+
+def test_exploration_is_uniform_over_available_servers():
+    mask = np.tile([True, False, True, True], (6000, 1))
+    counts = np.bincount(uniform_available(mask, np.random.default_rng(0)), minlength=4)
+    assert counts[1] == 0
+    assert np.abs(counts[[0, 2, 3]] - 2000).max() < 150
+
+
+def test_only_exploring_agents_use_chance():
+    agent = DQNAgent(QUICK, F, S, seed=0)
+    obs, mask = np.random.default_rng(0).random((50, S, F), dtype=np.float32), np.ones((50, S), np.bool_)
+    greedy = agent.act(obs, mask, explore=False)
+    assert (agent.act(obs, mask, explore=False) == greedy).all()
+    assert (agent.act(obs, mask, explore=True) != greedy).any(), "epsilon is 1 at the start"
+
+
+def test_unavailable_servers_are_never_chosen():
+    agent = DQNAgent(QUICK, F, S, seed=0)
+    rng = np.random.default_rng(0)
+    obs, mask = rng.random((500, S, F), dtype=np.float32), rng.random((500, S)) < 0.5
+    mask[:, 1] |= ~mask.any(axis=1)
+    for explore in (False, True):
+        assert mask[np.arange(500), agent.act(obs, mask, explore)].all()
+
+
+def test_heuristic_leads_at_full_weight_and_fades_with_decisions():
+    config = dataclasses.replace(QUICK, heuristic_weight=1.0, heuristic_margin=0.1, heuristic_decisions=100)
+    agent = DQNAgent(config, F, S, seed=0)
+    rng = np.random.default_rng(0)
+    obs, mask, advice = rng.random((50, S, F), dtype=np.float32), np.ones((50, S), np.bool_), rng.integers(0, S, 50)
+    assert (agent.act(obs, mask, False, advice) == advice).all()
+    observe_decisions(agent, 100)
+    assert agent.heuristic_weight == 0.0
+    assert (agent.act(obs, mask, False, advice) == agent.act(obs, mask, False)).all()
+
+
+def test_heuristic_weight_stays_where_no_fading_is_wanted():
+    agent = DQNAgent(dataclasses.replace(QUICK, heuristic_weight=0.5, heuristic_decisions=0), F, S, seed=0)
+    observe_decisions(agent, 10)
+    assert agent.heuristic_weight == 0.5
+
+
+def test_rewards_are_clipped_where_asked():
+    agent = DQNAgent(dataclasses.replace(QUICK, reward_clip=2.0), F, S, seed=0)
+    agent.begin(2)
+    obs, mask = np.zeros((2, S, F), np.float32), np.ones((2, S), np.bool_)
+    ids = agent.observe(obs, mask, np.zeros(2, np.int64))
+    agent.credit(ids, np.array([-50.0, 1.0]), np.ones(2, np.bool_))
+    assert agent.state_dict()["replay"]["reward"].tolist() == [-2.0, 1.0]

@@ -1,0 +1,99 @@
+"""Families: reproducible random scenarios inside their stated ranges, all of them valid scenario files."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from trimtab.core.scenario import Fault, Scenario
+from trimtab.core.scenario_text import parse_scenario, scenario_table
+from trimtab.core.traffic import draw_episode
+from trimtab.errors import UsageError
+from trimtab.problems.routing.families import FAMILIES, draw_family
+
+NAMES = ("uniform", "speeds", "affinity", "grey")
+
+
+def drawn(name: str, count: int = 40, fleet_size: int = 4) -> list[Scenario]:
+    return [draw_family(name, 1, index, fleet_size=fleet_size) for index in range(count)]
+
+
+def test_the_families_are_documented() -> None:
+    assert tuple(FAMILIES) == NAMES
+    assert all(family.doc for family in FAMILIES.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_seed_and_index_decide_the_scenario(name: str) -> None:
+    assert draw_family(name, 3, 5) == draw_family(name, 3, 5)
+    others = [draw_family(name, 3, 6), draw_family(name, 4, 5)]
+    assert all(one.servers != draw_family(name, 3, 5).servers for one in others)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("fleet_size", [1, 4, 9])
+def test_every_draw_is_a_valid_scenario_with_traffic(name: str, fleet_size: int) -> None:
+    for scenario in drawn(name, 5, fleet_size):
+        assert len(scenario.servers) == fleet_size
+        again = parse_scenario(scenario_table(scenario), source=scenario.id)
+        assert again == scenario
+        assert draw_episode(scenario, 0, 0).arrival_s.shape == (2200,)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_draws_stay_inside_their_ranges(name: str) -> None:
+    low, high = (0.3, 0.8) if name == "grey" else (0.5, 0.95)
+    for scenario in drawn(name):
+        assert low <= (scenario.traffic.load or 0) <= high
+        assert [one.share for one in scenario.classes] == [0.6, 0.3, 0.1]
+        assert {one.slots for one in scenario.servers} <= {1, 2, 3, 4}
+        speeds = np.array([list(one.speed.values()) for one in scenario.servers])
+        least, most = (0.25 * 0.4, 2.5) if name in ("affinity", "grey") else (0.25, 1.0)
+        assert ((speeds >= least) & (speeds <= most)).all()
+        assert all(0 <= one.contention <= (0.4 if name == "grey" else 0) for one in scenario.servers)
+        assert bool(scenario.faults) <= (name == "grey")
+
+
+def test_uniform_servers_are_equal_and_speeds_are_not() -> None:
+    for scenario in drawn("uniform"):
+        assert len({(one.slots, tuple(one.speed.values())) for one in scenario.servers}) == 1
+    for scenario in drawn("speeds"):
+        assert len({tuple(one.speed.values()) for one in scenario.servers}) == 4
+        assert all(len(set(one.speed.values())) == 1 for one in scenario.servers)
+
+
+def slow_share(faults: Sequence[Fault], horizon_s: float) -> float:
+    return sum(max(0.0, min(one.end_s, horizon_s) - one.start_s) for one in faults) / horizon_s
+
+
+def test_grey_servers_are_slow_a_tenth_of_the_time_from_start_to_end() -> None:
+    scenarios = drawn("grey", 400)
+    spells = [one for scenario in scenarios for one in scenario.faults]
+    assert {(one.kind, one.factor) for one in spells} == {("slowdown", 6.0)}
+    lengths_s = np.array([one.end_s - one.start_s for one in spells])
+    assert abs(lengths_s.mean() - 4) < 5 * 4 / np.sqrt(lengths_s.size)
+    shares = np.array([slow_share(one.faults, 1.5 * 2200 / one.rate_rps()) / 4 for one in scenarios])
+    assert abs(shares.mean() - 0.1) < 5 * shares.std() / np.sqrt(shares.size)
+    at_start = sum(one.start_s == 0 for one in spells) / 1600
+    assert abs(at_start - 0.1) < 5 * np.sqrt(0.09 / 1600)
+
+
+def test_spells_of_one_server_do_not_overlap() -> None:
+    for scenario in drawn("grey"):
+        for server in scenario.server_ids:
+            own = [one for one in scenario.faults if one.server == server]
+            assert all(before.end_s <= after.start_s for before, after in pairwise(own))
+
+
+def test_the_family_stream_is_not_the_traffic_stream() -> None:
+    traffic = np.random.Generator(np.random.PCG64(np.random.SeedSequence([3, 5])))
+    traffic.integers(1, 5)  # the slots, which `uniform` draws before the speed
+    assert draw_family("uniform", 3, 5).servers[0].speed["light"] != traffic.uniform(0.25, 1.0)
+
+
+def test_wrong_names_and_sizes_are_refused() -> None:
+    with pytest.raises(UsageError, match="'gray'; allowed: uniform, speeds, affinity, grey"):
+        draw_family("gray", 0, 0)
+    with pytest.raises(UsageError, match="fleet size is 0"):
+        draw_family("grey", 0, 0, fleet_size=0)

@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+
+yaml = pytest.importorskip("yaml")
+ROOT = Path(__file__).resolve().parents[2]
+SERVERS = [f"server-{number}" for number in range(1, 5)]
+
+
+def load(path):
+    return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def services():
+    return load("docker-compose.yml")["services"]
+
+
+def test_four_servers_on_8081_to_8084_of_loopback_from_one_image(services):
+    assert [services[name]["ports"] for name in SERVERS] == [[f"127.0.0.1:{port}:8000"] for port in range(8081, 8085)]
+    assert {services[name]["image"] for name in SERVERS} == {"trimtab-server:dev"}
+    assert [name for name in services if "build" in services[name]] == ["server-1"]
+    assert [services[name]["environment"]["SERVER_ID"] for name in SERVERS] == SERVERS
+
+
+def test_every_server_has_limits_a_health_check_and_a_restart_policy(services):
+    for name in SERVERS:
+        assert {"cpus", "mem_limit", "healthcheck", "restart"} <= set(services[name])
+
+
+def test_nothing_is_published_beyond_loopback_and_images_are_pinned(services):
+    for name, service in services.items():
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"]), name
+        assert ":" in service["image"]
+        assert not service["image"].endswith(":latest")
+
+
+def test_faults_are_off_unless_asked_for(services):
+    assert {services[name]["environment"]["TRIMTAB_FAULTS"] for name in SERVERS} == {"${TRIMTAB_FAULTS:-0}"}
+
+
+def test_prometheus_scrapes_every_server_under_its_own_name():
+    (job,) = [one for one in load("prometheus/prometheus.yml")["scrape_configs"] if one["job_name"] == "servers"]
+    assert [(one["targets"], one["labels"]["server"]) for one in job["static_configs"]] == [([f"{name}:8000"], name) for name in SERVERS]
+
+
+def test_grafana_reads_the_composed_prometheus():
+    (source,) = load("grafana/provisioning/datasources/prometheus.yml")["datasources"]
+    assert (source["uid"], source["url"]) == ("prometheus", "http://prometheus:9090")
+
+
+def test_the_image_runs_as_an_ordinary_user():
+    lines = (ROOT / "servers/Dockerfile").read_text(encoding="utf-8").splitlines()
+    assert "USER trimtab" in lines
+    assert "ARG BASE_IMAGE=python:3.12-slim" in lines
+
+
+def test_the_servers_import_nothing_from_the_agent():
+    for path in (ROOT / "servers").glob("*.py"):
+        assert "trimtab." not in path.read_text(encoding="utf-8"), path.name
