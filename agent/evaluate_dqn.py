@@ -1,7 +1,7 @@
 """Evaluate the trained policy against the classical ones on common arrivals.
 
-    python agent/evaluate_dqn.py
-    python agent/evaluate_dqn.py --help
+python agent/evaluate_dqn.py
+python agent/evaluate_dqn.py --help
 """
 
 from trimtab.cli.evaluate import main

@@ -1,7 +1,7 @@
 """Train a DQN that routes requests over unequal servers.
 
-    python agent/train_dqn.py
-    python agent/train_dqn.py --help
+python agent/train_dqn.py
+python agent/train_dqn.py --help
 """
 
 from trimtab.cli.train import main

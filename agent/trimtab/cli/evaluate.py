@@ -13,7 +13,6 @@ from trimtab.errors import ResultsError, UsageError
 from trimtab.experiments.csv_log import CsvLog
 from trimtab.experiments.evaluate import evaluate, evaluation_columns
 from trimtab.experiments.runs import RunFolder
-from trimtab.experiments.session import default_model
 from trimtab.paths import REPOSITORY, models_dir
 from trimtab.policies.catalogue import LEARNED
 from trimtab.problems.base import Policy, Problem, Task, World
@@ -34,10 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("evaluate_dqn.py", "Evaluate the greedy policy against the classical ones on common arrivals.", EXAMPLES)
     options.add_scenario(parser)
-    parser.add_argument("--scenario", action="append", default=None, metavar="ID", help="id, file, family:NAME, or 'list'; may be repeated")
+    parser.add_argument("--scenario", action="append", default=None, metavar="ID", help="id, file, family:NAME or 'list'; repeatable")
     parser.add_argument("--backend", default="twin", choices=tuple(EPISODES))
-    parser.add_argument("--model", type=Path, default=None, metavar="PATH", help="checkpoint (default: the trained one, else the reference)")
-    parser.add_argument("--episodes", type=options.positive, default=None, metavar="N", help="of each policy (default 50 in the twin, 5 live)")
+    parser.add_argument("--model", type=Path, default=None, metavar="PATH", help="default: the trained one, else the reference")
+    parser.add_argument("--episodes", type=options.positive, default=None, metavar="N", help="of each policy (default 50, live 5)")
     parser.add_argument("--policies", default="all", metavar="a,b,c", help="'all', 'list' or names; dqn stands for the model")
     parser.add_argument("--csv", type=Path, default=None, metavar="PATH", help="where rows go (default Models/metrics/evaluation.csv)")
     parser.add_argument("--out", type=Path, default=None, metavar="DIR", help="the run's folder (default Models)")
@@ -60,13 +59,16 @@ def _body(args: argparse.Namespace) -> int:
     if path.exists() and not args.overwrite:
         raise ResultsError(f"{path} exists; replace it with --overwrite or write elsewhere with --csv")
     model = _model(args.model, names, folder)
+    tasks = [Task(scenario, args.backend, args.servers or ()) for scenario in scenarios]
+    for task in tasks:
+        _policies(problem, task, names, model)  # a scenario or model that is wrong is an error before anything is measured
     partial = CsvLog(path.with_name(f"{path.name}.partial"), evaluation_columns(problem))
-    partial.create()
+    partial.path.unlink(missing_ok=True)
     try:
-        for scenario in scenarios:
-            _evaluate(problem, Task(scenario, args.backend, args.servers or ()), names, model, args, partial)
+        for task in tasks:
+            _evaluate(problem, task, names, model, args, partial)
     finally:
-        partial.path.replace(path)  # also after Ctrl-C: rows that were measured are kept
+        _publish(partial.path, path)
     _print_tables(path)
     return 0
 
@@ -86,13 +88,17 @@ def _policy_names(text: str, problem: Problem) -> list[str]:
 def _model(given: Path | None, names: Sequence[str], folder: RunFolder) -> Path | None:
     if LEARNED not in names:
         return None
+    from trimtab.experiments.session import default_model  # here: torch takes seconds that classical policies need not pay
+
     model = given or default_model(folder, REPOSITORY / "Models" / "reference.pth")
     print(f"model: {model}", file=sys.stderr)
     return model
 
 
 def _policies(problem: Problem, task: Task, names: Sequence[str], model: Path | None) -> list[Policy]:
-    return [problem.build_policy(name) if name != LEARNED else problem.load_policy(model or Path(), problem.choices(task)) for name in names]
+    return [
+        problem.build_policy(name) if name != LEARNED else problem.load_policy(model or Path(), problem.choices(task)) for name in names
+    ]
 
 
 def _evaluate(problem: Problem, task: Task, names: Sequence[str], model: Path | None, args: argparse.Namespace, log: CsvLog) -> None:
@@ -104,10 +110,19 @@ def _evaluate(problem: Problem, task: Task, names: Sequence[str], model: Path | 
         rounds = len(policies) * (1 if task.backend == "twin" else episodes)
         with Bar(f"evaluating {world.scenario_id}", rounds) as bar:
             for done, rows in enumerate(evaluate(world, policies, episodes, args.seed or 0), start=1):
+                if not log.path.exists():
+                    log.create()
                 log.append(rows)
                 bar.update(done, f"{rows[-1]['policy']}")
     finally:
         world.close()
+
+
+def _publish(partial: Path, path: Path) -> None:
+    """Rows that were measured are kept, also after Ctrl-C; where there are none, what was there before stays."""
+    if partial.exists() and partial.read_text(encoding="utf-8").count("\n") > 1:
+        partial.replace(path)
+    partial.unlink(missing_ok=True)
 
 
 def _announce(world: World, policies: int, episodes: int) -> None:

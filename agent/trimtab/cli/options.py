@@ -14,7 +14,7 @@ def add_scenario(parser: argparse.ArgumentParser) -> None:
     """--problem, --scenario, --scenario-check, --servers, --seed."""
     parser.add_argument("--problem", default=None, choices=NAMES, help="what is learned (default routing)")
     parser.add_argument("--scenario-check", metavar="FILE", help="check a scenario file, say what is in it, and stop")
-    parser.add_argument("--servers", type=url_list, default=None, metavar="URL,URL,...", help="live servers of your own, in the scenario's order")
+    parser.add_argument("--servers", type=url_list, default=None, metavar="URL,...", help="live servers of your own, in order")
     parser.add_argument("--seed", type=count, default=None, metavar="N", help="of everything random (default 0)")
 
 

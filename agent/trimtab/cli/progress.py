@@ -21,7 +21,13 @@ class Bar:
         self._title, self._total, self._clock = title, total, clock
         self._first, self._started_s, self._said_s = done, clock(), -LINE_EVERY_S
         if console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[text]}"))
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[text]}"),
+            )
             self._progress = Progress(*columns, console=console)
             self._task = self._progress.add_task(title, total=total, completed=done, text="")
 

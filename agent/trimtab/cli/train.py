@@ -1,13 +1,13 @@
 """train_dqn.py: train a DQN in the twin, over real HTTP, or in the twin first and live after."""
 
 import argparse
+import math
+import statistics
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Final
 
 from trimtab.cli import options
 from trimtab.cli.command import parser as command_parser
@@ -16,10 +16,14 @@ from trimtab.cli.progress import Bar, training_text
 from trimtab.dqn.config import DQNConfig
 from trimtab.experiments.csv_log import Cell
 from trimtab.experiments.runs import RunFolder
-from trimtab.experiments.session import BACKENDS, Settings, TrainingSession, resolve_device, resumed_settings
 from trimtab.paths import models_dir
+from trimtab.problems.base import Problem
 from trimtab.problems.catalogue import build
 
+if TYPE_CHECKING:
+    from trimtab.experiments.session import TrainingSession
+
+BACKENDS: Final = ("hybrid", "twin", "http")
 EXAMPLES = """\
   python agent/train_dqn.py                                  twin first, then 20 episodes on live servers
   python agent/train_dqn.py --backend twin --episodes 500    a short run in the simulator alone
@@ -42,8 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--heuristic", default=None, metavar="NAME", help="policy whose action gets a bonus while learning")
     parser.add_argument("--set", dest="learner", type=options.learner_setting, action="append", metavar="KEY=VALUE", help="learner setting")
     parser.add_argument("--out", type=Path, default=None, metavar="DIR", help="where the run is written (default Models)")
-    parser.add_argument("--resume", action="store_true", help="continue the run in --out")
-    parser.add_argument("--overwrite", action="store_true", help="replace the run in --out")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--resume", action="store_true", help="continue the run in --out")
+    start.add_argument("--overwrite", action="store_true", help="replace the run in --out")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     return parser
 
@@ -54,6 +59,13 @@ def _body(args: argparse.Namespace) -> int:
         return options.print_listing(problem.scenario_ids())
     if args.scenario_check:
         return options.print_scenario_check(problem, args.scenario_check)
+    return _train(problem, args)
+
+
+def _train(problem: Problem, args: argparse.Namespace) -> int:
+    # Imported here: torch takes seconds, and --help or a mistyped option should not wait for it.
+    from trimtab.experiments.session import Settings, TrainingSession, resolve_device, resumed_settings
+
     folder = RunFolder(args.out or models_dir())
     changes = _changes(args)
     settings = resumed_settings(folder, changes) if args.resume else Settings.from_dict({**Settings().to_dict(), **changes})
@@ -62,7 +74,7 @@ def _body(args: argparse.Namespace) -> int:
             session.resume()
         else:
             session.start(overwrite=args.overwrite)
-        return _train(session)
+        return _run(session)
 
 
 def _changes(args: argparse.Namespace) -> dict[str, Any]:
@@ -74,7 +86,7 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
-def _train(session: TrainingSession) -> int:
+def _run(session: "TrainingSession") -> int:
     started = time.monotonic()
     first = session.trainer.episode
     _say(f"{session.settings.backend} training of {session.problem.id}, {session.settings.scenario}, into {session.folder.root}")
@@ -97,8 +109,8 @@ def _average(rows: Sequence[dict[str, Cell]]) -> dict[str, Cell]:
     """Means over the rows of a batch: single episodes jump about."""
     last = dict(rows[-1])
     for name in ("average_reward", "mean_latency_ms", "p99_latency_ms"):
-        values = [value for row in rows if isinstance(value := row.get(name), float) and np.isfinite(value)]
-        last[name] = float(np.mean(values)) if values else None
+        values = [value for row in rows if isinstance(value := row.get(name), float) and math.isfinite(value)]
+        last[name] = statistics.fmean(values) if values else None
     return last
 
 

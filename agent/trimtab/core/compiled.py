@@ -18,4 +18,5 @@ def compiled(kernel: Kernel) -> Kernel:
     Kernels therefore call only kernels of their own file; between files they hand over arrays. A kernel that broke
     this rule would go on running yesterday's code. The plain function stays reachable as `kernel.py_func`.
     """
-    return cast(Kernel, numba.njit(cache=True, nogil=True, error_model="numpy", _nrt=False)(kernel))
+    settings: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
+    return cast(Kernel, numba.njit(**settings)(kernel))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.core.compiled import compiled
-from trimtab.core.request_log import FAILED, PENDING, SERVED, I64, Outcomes, RequestLog
+from trimtab.core.request_log import FAILED, I64, SERVED, Outcomes, RequestLog
 
 F64 = npt.NDArray[np.float64]
 I32 = npt.NDArray[np.int32]
@@ -159,7 +159,6 @@ def _complete(ledger: Ledger, log: RequestLog, start: I64, stop: I64) -> None:
         for place in range(start[b], stop[b]):
             request = log.order[b, place]
             s, k, status = log.server[b, request], log.request_class[b, request], log.status[b, request]
-            assert status != PENDING
             _unlink(ledger, b, s, request)
             ledger.in_flight[b, s, k] -= 1
             ledger.outstanding[b, s] -= 1

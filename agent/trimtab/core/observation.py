@@ -87,7 +87,9 @@ def _bounded(value: float, low: float, high: float) -> float:
 
 
 @compiled
-def _server_row(ledger: Ledger, b: int, s: int, own: float, wait: float, work: float, slots: int, unit: float, now: float, row: F32) -> None:
+def _server_row(
+    ledger: Ledger, b: int, s: int, own: float, wait: float, work: float, slots: int, unit: float, now: float, row: F32
+) -> None:
     """The columns that need one server alone."""
     free = max(0.0, 1.0 - ledger.outstanding[b, s] / slots)
     busy = ledger.outstanding[b, s]

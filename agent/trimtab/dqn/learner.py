@@ -2,9 +2,10 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,12 @@ from trimtab.dqn.network import build_network
 from trimtab.dqn.replay import Batch
 from trimtab.dqn.targets import td_target
 from trimtab.errors import UsageError
+
+# A CPU batch is cut in two and each half differentiated by a thread of its own: about twice the speed on two cores, where the
+# threads inside torch's operations spend most of a step of this size waiting for each other. The cut does not depend on the
+# machine, so neither does the result.
+SHARDS: Final = 2
+SMALLEST_SHARDED: Final = 512  # rows: below, handing over costs more than it saves
 
 _LOSSES: dict[LossKind, Callable[[Tensor, Tensor], Tensor]] = {"mse": functional.mse_loss, "huber": functional.smooth_l1_loss}
 
@@ -53,22 +60,35 @@ class Learner:
         self._target_weights: list[Tensor] = list(self.target.parameters())
         self._optimizer = torch.optim.Adam(self._weights, lr=config.learning_rate, fused=True)
         self._loss = _LOSSES[config.loss]
+        self._sharded = torch.device(device).type == "cpu" and config.batch >= SMALLEST_SHARDED
+        self._threads = ThreadPoolExecutor(SHARDS, "gradient")
 
     def update(self, batch: Batch) -> UpdateStats:
         """One gradient step. Raises LearningError, with the weights untouched, where loss or gradient is not finite."""
-        target = self._td_target(batch)  # [B]
-        q = self.online(batch.obs, batch.mask).gather(1, batch.action.unsqueeze(1)).squeeze(1)  # [B]
-        loss = self._loss(q, target)
-        self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        parts = list(self._threads.map(self._gradient, batch.split(SHARDS))) if self._sharded else [self._gradient(batch)]
+        shares = [rows / len(batch.action) for rows, _, _, _ in parts]
+        for weight, *pieces in zip(self._weights, *(gradient for _, _, _, gradient in parts), strict=True):
+            weight.grad = sum_weighted(pieces, shares)
         grad_norm = nn.utils.clip_grad_norm_(self._weights, self.config.max_grad_norm, foreach=True)
+        loss = sum_weighted([one for _, one, _, _ in parts], shares)
+        q_mean = sum_weighted([one for _, _, one, _ in parts], shares)
         # One transfer for all three numbers: on an accelerator each would wait for the whole step.
-        stats = UpdateStats(*torch.stack((loss.detach(), q.detach().mean(), grad_norm)).tolist())
+        stats = UpdateStats(*torch.stack((loss, q_mean, grad_norm)).tolist())
         self._check(stats)
         self._optimizer.step()
         self.updates += 1
         self._follow()
         return stats
+
+    def _gradient(self, batch: Batch) -> tuple[int, Tensor, Tensor, Sequence[Tensor]]:
+        """Rows, mean loss, mean Q and gradient of a batch or a part of one."""
+        if self._sharded:
+            torch.set_num_threads(1)  # of this thread: the parts are the parallelism, more threads would only spin
+        target = self._td_target(batch)  # [B]
+        q = self.online(batch.obs, batch.mask).gather(1, batch.action.unsqueeze(1)).squeeze(1)  # [B]
+        loss = self._loss(q, target)
+        gradient = torch.autograd.grad(loss, self._weights)
+        return len(batch.action), loss.detach(), q.detach().mean(), gradient
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of both networks, the optimiser and the update counter."""
@@ -104,3 +124,11 @@ class Learner:
                 torch._foreach_lerp_(self._target_weights, self._weights, self.config.tau)
             elif self.updates % self.config.target_period == 0:
                 torch._foreach_copy_(self._target_weights, self._weights)
+
+
+def sum_weighted(pieces: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    """The pieces' weighted sum, in order: floating-point sums depend on it."""
+    total = pieces[0] * shares[0]
+    for piece, share in zip(pieces[1:], shares[1:], strict=True):
+        total = total.add_(piece, alpha=share)
+    return total

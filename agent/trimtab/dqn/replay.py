@@ -7,7 +7,7 @@ Bookkeeping lies in numpy on the CPU, where index arithmetic on a thousand rows 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,11 @@ class Batch:
     discount: Tensor  # [N] float32, what the bootstrap value is multiplied by: gamma^m, 0 after a true end
     next_obs: Tensor  # [N, S, F] float32, at the end of the window
     next_mask: Tensor  # [N, S] bool
+
+    def split(self, parts: int) -> list["Batch"]:
+        """The batch in `parts` runs of rows, as even as can be."""
+        columns = [torch.tensor_split(getattr(self, field.name), parts) for field in fields(self)]
+        return [Batch(*row) for row in zip(*columns, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,9 @@ def write_text(path: Path, text: str) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise ResultsError(f"cannot write {path}: {error.strerror}; what was there is untouched; free some space or name another place") from error
+        raise ResultsError(
+            f"cannot write {path}: {error.strerror}; what was there is untouched; free some space or name another place"
+        ) from error
 
 
 class CsvLog:
@@ -47,16 +49,26 @@ class CsvLog:
             with self.path.open("a", encoding="utf-8", newline="") as file:
                 file.write(text.getvalue())
         except OSError as error:
-            raise ResultsError(f"cannot write {self.path}: {error.strerror}; earlier rows are kept; free some space and --resume") from error
+            raise ResultsError(
+                f"cannot write {self.path}: {error.strerror}; earlier rows are kept; free some space and --resume"
+            ) from error
 
     def cut(self, rows: int) -> None:
-        """Keep the header and the first `rows` rows: what came after belongs to work that is about to be done again."""
+        """Keep the header and the first `rows` rows: what came after belongs to work that is about to be done again.
+
+        A file not there yet is no loss where it held nothing. Raises `ResultsError` where rows are missing.
+        """
+        if rows == 0:
+            self.create()
+            return
         try:
             lines = self.path.read_text(encoding="utf-8").splitlines()
         except OSError as error:
-            raise ResultsError(f"cannot read {self.path}: {error.strerror}; it belongs to the run; start anew with --overwrite") from error
+            raise ResultsError(f"cannot read {self.path}: {error.strerror}; it is part of the run; start anew with --overwrite") from error
         if len(lines) < rows + 1:
-            raise ResultsError(f"{self.path} has {len(lines) - 1} rows, the state {rows}; it was changed since; start anew with --overwrite")
+            raise ResultsError(
+                f"{self.path} has {len(lines) - 1} rows, the state {rows}; it was changed since; start anew with --overwrite"
+            )
         write_text(self.path, "\n".join(lines[: rows + 1]) + "\n")
 
 

@@ -9,10 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numba
-import numpy as np
-import torch
-
 import trimtab
 from trimtab.errors import ResultsError
 from trimtab.experiments.csv_log import write_text
@@ -64,17 +60,21 @@ class RunFolder:
         """Does a run lie here?"""
         return any(path.exists() for path in (self.resume_state, self.final, self.metrics))
 
-    def claim(self, *, overwrite: bool) -> None:
-        """Make the folder ready for a new run. Raises `ResultsError` where one lies and may not be replaced."""
+    def require_free(self, *, overwrite: bool) -> None:
+        """Raises `ResultsError` where a run lies here and may not be replaced."""
         if self.is_taken() and not overwrite:
             remedies = "continue it with --resume, replace it with --overwrite, or choose another folder with --out"
             raise ResultsError(f"{self.root} holds another run; {remedies}")
+
+    def claim(self, *, overwrite: bool) -> None:
+        """Make the folder ready for a new run. Raises `ResultsError` where one lies and may not be replaced."""
+        self.require_free(overwrite=overwrite)
         try:
             for folder in (self.checkpoints, self.metrics.parent, self.errors.parent):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ResultsError(f"cannot use {self.root}: {error.strerror}; choose another folder with --out") from error
-        for stale in (self.resume_state, self.final, self.calibrated, *self.checkpoints.glob("dqn_episode_*.pth")):
+        for stale in (self.resume_state, self.final, self.metrics, self.calibrated, *self.checkpoints.glob("dqn_episode_*.pth")):
             stale.unlink(missing_ok=True)  # a mixture of two runs would pass for one
 
     def write_config(self, settings: Mapping[str, Any]) -> None:
@@ -84,9 +84,20 @@ class RunFolder:
 
 def provenance() -> dict[str, Any]:
     """Versions, commit and threads: what one needs to run it again."""
+    # Imported here: torch takes seconds, and whoever only asks where files lie should not wait for it.
+    import numba
+    import numpy as np
+    import torch
+
     versions = {"trimtab": trimtab.__version__, "python": platform.python_version(), "torch": torch.__version__}
     versions |= {"numpy": np.__version__, "numba": numba.__version__}
-    return {"versions": versions, "commit": commit(), "threads": torch.get_num_threads(), "cores": os.cpu_count(), "machine": platform.machine()}
+    return {
+        "versions": versions,
+        "commit": commit(),
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+    }
 
 
 def commit() -> str | None:

@@ -21,7 +21,6 @@ from trimtab.experiments.runs import RunFolder, provenance
 from trimtab.experiments.train import Row, Stage, Trainer, training_columns
 from trimtab.problems.base import Problem, Task, World
 
-BACKENDS: Final = ("hybrid", "twin", "http")
 SAVE_EVERY_S: Final = 15.0  # between resume states: sixty megabytes a save, and a kill costs no more work than this
 LIVE_PHASE: Final = 4  # number of the fine-tuning on live servers, after the curriculum's three
 
@@ -45,7 +44,8 @@ class Settings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        return cls(**{**values, "servers": tuple(values["servers"]), "learner": DQNConfig.from_dict(values["learner"])})
+        learner = DQNConfig.from_dict(values["learner"])
+        return cls(**{**values, "servers": tuple(values["servers"]), "learner": learner})
 
 
 def resumed_settings(folder: RunFolder, changes: Mapping[str, Any]) -> Settings:
@@ -56,7 +56,9 @@ def resumed_settings(folder: RunFolder, changes: Mapping[str, Any]) -> Settings:
     free = {"episodes", "live_episodes", "servers"}
     for key, value in changes.items():
         if key not in free and value != stored[key]:
-            raise UsageError(f"--resume continues a run with {key} = {stored[key]!r}, not {value!r}; leave the option out or start a new run")
+            raise UsageError(
+                f"--resume continues a run with {key} = {stored[key]!r}, not {value!r}; leave the option out or start a new run"
+            )
     return Settings.from_dict({**stored, **{key: value for key, value in changes.items() if key in free}})
 
 
@@ -76,6 +78,8 @@ class TrainingSession:
         self._log = CsvLog(folder.metrics, training_columns(problem))
         self._closing = contextlib.ExitStack()
         self._saved_s = 0.0
+        self._world: World
+        self._is_ours = False
 
     @property
     def total(self) -> int:
@@ -86,20 +90,25 @@ class TrainingSession:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if error is not None and not isinstance(error, KeyboardInterrupt):
-            self._log_error(error)
+        if self._is_ours and error is not None and not isinstance(error, KeyboardInterrupt):
+            self._log_error(error)  # not before: what was refused must not leave traces in a folder of another run
         self._closing.close()
 
     def start(self, *, overwrite: bool) -> None:
-        """Claim the folder for a new run and save its first state. Nothing is touched where that is refused."""
+        """Claim the folder for a new run and save its first state. Nothing is touched where that is refused or no server answers."""
+        self.folder.require_free(overwrite=overwrite)
+        self._world = self._open(self._task)
         self.folder.claim(overwrite=overwrite)
-        self._log.create()
+        self._is_ours = True
         self.folder.write_config(self.settings.to_dict())
-        self.save()
+        self.save()  # before the CSV: a run killed in between can be resumed, one killed earlier has left nothing
+        self._log.create()
 
     def resume(self) -> None:
         """Become the run that the folder's state describes, and cut its CSV to it."""
+        self._world = self._open(self._task)
         state = load_state(self.folder.resume_state)
+        self._is_ours = True
         self.agent.load_state_dict(state["agent"])
         self.trainer.episode = state["episode"]
         self._log.cut(state["episode"])
@@ -141,8 +150,7 @@ class TrainingSession:
         )
 
     def _stages(self) -> list[Stage]:
-        settings = self.settings
-        world = self._open(self._task)
+        settings, world = self.settings, self._world
         if settings.backend != "hybrid":
             return [Stage(world, settings.episodes)]
         return [Stage(self._twin_of(world), settings.episodes), Stage(world, self.total, LIVE_PHASE)]
@@ -185,4 +193,6 @@ def default_model(folder: RunFolder, reference: Path) -> Path:
     for path in (folder.final, reference):
         if path.exists():
             return path
-    raise CheckpointError(f"no model: neither {folder.final} nor {reference} exists; train one, name one with --model, or leave dqn out of --policies")
+    raise CheckpointError(
+        f"no model: neither {folder.final} nor {reference} exists; train one, name one with --model, or leave dqn out of --policies"
+    )

@@ -19,10 +19,8 @@ Verdict = Literal["better", "worse", "no difference"]
 
 # Spread below this share of the largest value is rounding, not variation; a bootstrap of it would return noise as an interval.
 ROUNDING = 1e-12
-# A quantile needs this many samples beyond it. With fewer it is set by one or two requests and moves freely between episodes.
-TAIL_SAMPLES = 10
 # Below this many pairs a studentised bootstrap has so few distinct resamples that single ones set its bounds (at five pairs they were
-# seen at -130 %); Student's t on the same standard error covered 93 to 95 % from three pairs on, BCa 70 % at three and 81 % at five.
+# seen at -130 %); Student's t on the same standard error covered 91 to 96 % from three pairs on, BCa 70 % at three and 81 % at five.
 FEW_PAIRS = 10
 
 
@@ -111,15 +109,6 @@ def rank_correlation(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
     if first.size < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
     return float(np.corrcoef(stats.rankdata(first), stats.rankdata(second))[0, 1])
-
-
-def quantile_or_nan(values: npt.ArrayLike, q: float) -> float:
-    """Quantile `q` of `values  # [N]`, or NaN where fewer than ten samples lie beyond it: N (1 - q) < 10."""
-    sample = np.asarray(values, dtype=np.float64)
-    # The tolerance keeps 100 samples enough for q = 0.9, where 100 * (1 - 0.9) is 9.999... in binary.
-    if sample.size * (1 - q) < TAIL_SAMPLES - 1e-9:
-        return float("nan")
-    return float(np.quantile(sample, q))
 
 
 def _measured(values: npt.ArrayLike) -> F64:

@@ -36,9 +36,17 @@ class Fleet(Protocol):
     A round: `wait_until` the next arrival, look at `available`, `dispatch` it. Outcomes arrive late in both worlds.
     """
 
-    scenarios: Sequence[Scenario]  # [B]
-    log: RequestLog
-    realtime: bool  # True: time passes by itself, and whoever thinks too long is late
+    @property
+    def scenarios(self) -> Sequence[Scenario]:
+        """One a fleet.  # [B]"""
+
+    @property
+    def log(self) -> RequestLog:
+        """Of the present episodes."""
+
+    @property
+    def realtime(self) -> bool:
+        """True: time passes by itself, and whoever thinks too long is late."""
 
     def reset(self, episodes: Episodes) -> None:
         """Empty the servers, clear the log and set the clocks to zero."""

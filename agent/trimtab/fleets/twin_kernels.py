@@ -40,7 +40,7 @@ def _slowdown(model: TwinModel, b: int, s: int, t: float) -> float:
 @compiled
 def _start_s(model: TwinModel, state: TwinState, b: int, s: int, t: float) -> float:
     """When a request that arrives at t enters a slot: as soon as one is free and the server is not frozen."""
-    start = max(t, state.next_free_s[b, s])
+    start = max(t, float(state.next_free_s[b, s]))
     for m in range(model.fault_count[b, s]):
         if model.fault_kind[b, s, m] == FREEZE and model.fault_start_s[b, s, m] <= start < model.fault_end_s[b, s, m]:
             start = model.fault_end_s[b, s, m]
@@ -50,7 +50,7 @@ def _start_s(model: TwinModel, state: TwinState, b: int, s: int, t: float) -> fl
 @compiled
 def _service_s(model: TwinModel, state: TwinState, b: int, s: int, k: int, work_s: float, start: float) -> float:
     """Service time of a service that begins at `start`: contention and slowdown are those of that moment."""
-    service = work_s / model.speed[b, s, k]
+    service = float(work_s / model.speed[b, s, k])
     if model.contention[b, s] > 0.0:
         others = 0
         for c in range(model.slots[b, s]):
@@ -65,10 +65,12 @@ def _service_s(model: TwinModel, state: TwinState, b: int, s: int, k: int, work_
 @compiled
 def _end_s(model: TwinModel, b: int, s: int, start: float, service: float) -> float:
     """End of a service, stretched by every freeze that falls into it."""
-    end = start + service
+    end, thawed = start + service, start
     for m in range(model.fault_count[b, s]):
         if model.fault_kind[b, s, m] == FREEZE and start <= model.fault_start_s[b, s, m] < end:
-            end += model.fault_end_s[b, s, m] - model.fault_start_s[b, s, m]
+            # Freezes may overlap; time that two of them cover stands still once.
+            end += max(0.0, model.fault_end_s[b, s, m] - max(model.fault_start_s[b, s, m], thawed))
+            thawed = max(thawed, model.fault_end_s[b, s, m])
     return end
 
 
@@ -145,8 +147,8 @@ def _admit(model: TwinModel, state: TwinState, b: int, s: int, k: int, request: 
     if start < crash:  # what would start later never takes a slot
         _occupy(model, state, b, s, start, min(end, crash))
     state.status[b, request] = FAILED if failed else SERVED
-    state.service_s[b, request] = end - start
-    state.queue_s[b, request] = start - t
+    state.service_s[b, request] = max(0.0, min(end, crash) - start)  # a crash cuts it off, or keeps it from starting
+    state.queue_s[b, request] = min(start, crash) - t
     state.quiet_latency_s[b, request] = quiet - t
     return min(end, crash)
 

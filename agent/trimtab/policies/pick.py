@@ -20,14 +20,14 @@ def _hash(seed: int, count: int) -> int:
     z = np.uint64(seed) + np.uint64(count) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))  # type: ignore[return-value]  # numba gives np.uint64, which mypy does not follow
+    return z ^ (z >> np.uint64(31))  # type: ignore[return-value]  # compiled, it is np.uint64
 
 
 @compiled
 def _below(seeds: U64, draws: U64, b: int, bound: int) -> int:
     """The fleet's next uniform integer in [0, bound)."""
     draws[b] += np.uint64(1)
-    return int((_hash(seeds[b], draws[b]) >> np.uint64(11)) % np.uint64(bound))  # type: ignore[operator]
+    return int((_hash(seeds[b], draws[b]) >> np.uint64(11)) % np.uint64(bound))
 
 
 @compiled

@@ -49,9 +49,14 @@ class BatchEnv(Protocol):
     the last rewards. Decisions made while `warming` is true are not learned from and not measured.
     """
 
-    batch: int
-    realtime: bool
-    warming: bool
+    @property
+    def batch(self) -> int: ...
+
+    @property
+    def realtime(self) -> bool: ...
+
+    @property
+    def warming(self) -> bool: ...
 
     def reset(self, seed: int, episodes: Sequence[int]) -> Any: ...
 
@@ -80,12 +85,26 @@ class Task:
 class Problem(Protocol):
     """One folder under `problems/`, one line in its catalogue."""
 
-    id: str
-    features: tuple[str, ...]  # names of the F numbers of one choice
-    training_metrics: tuple[str, ...]  # metric columns of training_metrics.csv
-    evaluation_metrics: tuple[str, ...]  # metric columns of evaluation.csv
-    default_scenario: str
-    default_policies: tuple[str, ...]
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the F numbers of one choice."""
+
+    @property
+    def training_metrics(self) -> tuple[str, ...]:
+        """Metric columns of training_metrics.csv."""
+
+    @property
+    def evaluation_metrics(self) -> tuple[str, ...]:
+        """Metric columns of evaluation.csv."""
+
+    @property
+    def default_scenario(self) -> str: ...
+
+    @property
+    def default_policies(self) -> tuple[str, ...]: ...
 
     def choices(self, task: Task) -> int:
         """Number of choices S of one decision."""
@@ -115,9 +134,15 @@ class Problem(Protocol):
 class World(Protocol):
     """Where episodes run: the twin or a live fleet."""
 
-    backend: str
-    scenario_id: str
-    note: str  # one line for the user: what this is and where
+    @property
+    def backend(self) -> str: ...
+
+    @property
+    def scenario_id(self) -> str: ...
+
+    @property
+    def note(self) -> str:
+        """One line for the user: what this is and where."""
 
     def training_env(self, decisions: int, batch: int) -> BatchEnv:
         """`batch` training episodes of `decisions` each, warm from the start; fewer where the world has but one fleet."""

@@ -43,7 +43,7 @@ def png(figure: Figure) -> bytes:
 
 def set_title(figure: Figure, title: str) -> None:
     """The figure's title, wrapped where a long scenario name would run over the edge."""
-    figure.suptitle(plain(textwrap.fill(title, 100)), fontsize=11, fontweight="bold")
+    figure.suptitle(plain(textwrap.fill(title, 92)), fontsize=11, fontweight="bold")
 
 
 def plain(text: str) -> str:

@@ -153,7 +153,7 @@ def _against(axes: Axes, comparison: TwinComparison, metric: Metric) -> None:
         axes.plot(
             live, twin, linestyle="none", label=plain(policy), alpha=0.9, zorder=4 if learned else 3,
             marker="D" if learned else MARKERS[index % len(MARKERS)], markersize=10 if learned else 7,
-            color=VERMILLION if learned else COLOURS[index % len(COLOURS)],
+            color=VERMILLION if learned else COLOURS[(index + index // len(MARKERS)) % len(COLOURS)],
             markerfacecolor="none" if learned else None, markeredgewidth=2 if learned else 0.6,
             markeredgecolor=VERMILLION if learned else "white",
         )  # fmt: skip

@@ -125,8 +125,8 @@ def _evaluation_notes(table: EvaluationTable) -> tuple[str, ...]:
     if table.reference is not None:
         meaning = "less cost" if table.score == TOTAL_REWARD else "faster"
         notes.append(
-            f"Difference from {table.reference}: paired by episode, negative is {meaning}; "
-            "a word stands only where its interval excludes zero, not corrected for the number of policies."
+            f"Difference from {table.reference}: paired by episode (Student's t below ten episodes), negative is {meaning}; "
+            "better or worse is said only where the interval excludes zero, not corrected for the number of policies."
         )
     return tuple(notes)
 

@@ -1,7 +1,7 @@
 """Learning curves: what a training run did, episode by episode, with phases shaded and one column of panels per backend."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -146,21 +146,27 @@ def runs_of(labels: pd.Series) -> pd.Series:
 
 
 def _draw(frame: pd.DataFrame, plot: Plot) -> Drawing | None:
-    wanted = [curve for panel in plot.panels for curve in panel.curves]
-    blank = [curve.label for curve in wanted if not _measured(frame, curve)]
-    panels = [panel for panel in plot.panels if any(_measured(frame, curve) for curve in panel.curves)]
+    drawable = [replace(panel, curves=tuple(curve for curve in panel.curves if _has_points(frame, panel, curve))) for panel in plot.panels]
+    panels = [panel for panel in drawable if panel.curves]
     if not panels:
         return None
     window = window_of(len(frame))
-    figure = _figure(frame, plot.title, panels, window)
     caption = f"{plot.caption} Thin: each episode. Thick: mean of the last {window} episodes, fewer where a phase has just begun."
-    if blank:
-        caption += f" Blank in every episode, so not drawn: {', '.join(blank)}."
-    return Drawing(plot.name, plot.title, caption, png(figure))
+    drawn = {curve.label for panel in panels for curve in panel.curves}
+    missing = [curve.label for panel in plot.panels for curve in panel.curves if curve.label not in drawn]
+    if missing:
+        caption += f" Without a value in any episode, so not drawn: {', '.join(missing)}."
+    return Drawing(plot.name, plot.title, caption, png(_figure(frame, plot.title, panels, window)))
 
 
-def _measured(frame: pd.DataFrame, curve: Curve) -> bool:
-    return curve.column in frame.columns and bool(frame[curve.column].notna().any())
+def _has_points(frame: pd.DataFrame, panel: Panel, curve: Curve) -> bool:
+    return curve.column in frame and bool(_values(frame, panel, curve).notna().any())
+
+
+def _values(frame: pd.DataFrame, panel: Panel, curve: Curve) -> pd.Series:
+    """A column in the shown unit; what a log axis cannot show becomes blank."""
+    values = frame[curve.column] * panel.factor
+    return values.mask(values <= 0) if panel.log else values
 
 
 def _figure(frame: pd.DataFrame, title: str, panels: Sequence[Panel], window: int) -> Figure:
@@ -172,7 +178,7 @@ def _figure(frame: pd.DataFrame, title: str, panels: Sequence[Panel], window: in
         for column, part in enumerate(parts):
             _panel(grid[row, column], part, panel, window)
         grid[row, 0].set_ylabel(panel.heading, fontsize=10)
-        if panel.log and any((part[curve.column] > 0).any() for part in parts for curve in panel.curves if curve.column in part):
+        if panel.log:
             log_scale(grid[row, 0], "y")
     for column, part in enumerate(parts):
         width_in = 0.88 * WIDTH_IN * shares[column]
@@ -193,17 +199,18 @@ def _width_shares(counts: Sequence[int]) -> list[float]:
 def _panel(axes: Axes, frame: pd.DataFrame, panel: Panel, window: int) -> None:
     segments = runs_of(frame["phase"])
     for curve in panel.curves:
-        if not _measured(frame, curve):
+        if not _has_points(frame, panel, curve):
             continue
-        values = frame[curve.column] * panel.factor
-        if panel.log:
-            values = values.where(values > 0)
+        values = _values(frame, panel, curve)
         smooth = rolling_mean(values, segments, window) if curve.smoothed else values
         axes.plot(frame["episode"], values, color=curve.colour, linewidth=0.5, alpha=0.35)
         axes.plot(
             frame["episode"], smooth, color=curve.colour, linewidth=1.8, linestyle=curve.line, label=curve.label,
             marker=curve.marker, markersize=4.5, markevery=max(1, len(frame) // 8), markeredgecolor="white", markeredgewidth=0.5,
         )  # fmt: skip
+    # Set by hand: without a point in this part the axis would be 0 to 1 and the phase names far outside the figure.
+    margin = 0.5 + 0.02 * len(frame)
+    axes.set_xlim(frame["episode"].iloc[0] - margin, frame["episode"].iloc[-1] + margin)
     soften(axes)
 
 

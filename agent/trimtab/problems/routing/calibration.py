@@ -5,12 +5,11 @@ server reports as service time gives speed and contention; what the client sees 
 """
 
 import statistics
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final
-
-import time
 
 from trimtab.core.request_log import SERVED
 from trimtab.core.scenario import Scenario, Server
@@ -60,10 +59,7 @@ def _measure_server(scenario: Scenario, client: ServerClient, server: int, round
     slots = scenario.servers[server].slots
     levels = sorted({1, slots})
     return [
-        sample
-        for one in scenario.classes
-        for level in levels
-        for sample in _measure_level(client, server, one.name, level, rounds * level)
+        sample for one in scenario.classes for level in levels for sample in _measure_level(client, server, one.name, level, rounds * level)
     ]
 
 

@@ -143,7 +143,8 @@ class RoutingEnv:
         before = self._ledger.outstanding.sum(axis=1).astype(np.float64)
         outcomes = self._fleet.wait_until(until_s)
         fleet, request = finished_requests(self._fleet.log, outcomes)
-        early = np.bincount(fleet, until_s[fleet] - self._fleet.log.completed_s[fleet, request], minlength=self.batch)
+        spare_s = until_s[fleet] - self._fleet.log.completed_s[fleet, request]
+        early = np.bincount(fleet, spare_s, minlength=self.batch).astype(np.float64)
         record_outcomes(self._ledger, self._fleet.log, outcomes)
         self._integral.append(in_system_integral(before, until_s - self._now_s, early, self._unit_s))
 

@@ -4,7 +4,7 @@ import importlib
 from pathlib import Path
 from typing import Final, cast
 
-from trimtab.core.observation import FEATURES, F32, observation
+from trimtab.core.observation import F32, FEATURES, observation
 from trimtab.core.scenario import Scenario
 from trimtab.errors import FleetError, UsageError
 from trimtab.fleets.client import ServerClient, check_url
@@ -86,7 +86,7 @@ class Routing:
                 return family_twin(task.scenario.removeprefix(FAMILY))
             return fixed_twin(load_scenario(task.scenario))
         if task.scenario.startswith(FAMILY):
-            raise UsageError(f"{task.scenario!r} draws a fleet an episode, which live servers cannot be; use --backend twin or one scenario")
+            raise UsageError(f"{task.scenario!r} draws a fleet an episode, which live servers cannot; use --backend twin or one scenario")
         return open_live(load_scenario(task.scenario), task.servers)
 
     def _scenario(self, task: Task) -> Scenario:
@@ -126,4 +126,3 @@ def _is_compose_fleet(scenario: Scenario) -> bool:
         return False
     finally:
         client.close()
-

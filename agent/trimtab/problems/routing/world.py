@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from trimtab.core.observation import observation
 from trimtab.core.request_log import F64
 from trimtab.core.reward import RewardKind
 from trimtab.core.scenario import Scenario
@@ -17,6 +18,8 @@ from trimtab.fleets.base import Episodes, Fleet
 from trimtab.fleets.http import HttpFleet
 from trimtab.fleets.local import LocalServers
 from trimtab.fleets.simulated import SimulatedFleet
+from trimtab.policies import catalogue
+from trimtab.policies.base import RoutingView
 from trimtab.problems.routing.calibration import measure
 from trimtab.problems.routing.env import Plan, RoutingEnv
 from trimtab.problems.routing.families import draw_family
@@ -77,6 +80,7 @@ class LiveWorld:
         self.scenario_id = scenario.id
         self.note = note
         self._local = local
+        rehearse(scenario)
         self._fleet = HttpFleet(scenario, urls)
 
     @property
@@ -115,6 +119,18 @@ class LiveWorld:
         return RoutingEnv(build, plan, 1)
 
 
+def rehearse(scenario: Scenario) -> None:
+    """Run every kernel once on a single fleet: compiling one for twenty seconds while requests are due would make them all late."""
+    env = fixed_twin(replace(scenario, warmup=0, requests=8)).evaluation_env(1)
+    for name in catalogue.NAMES:
+        policy = catalogue.build(name)
+        policy.reset(np.zeros(1, dtype=np.int64))
+        view: RoutingView | None = env.reset(0, [0])
+        while view is not None:
+            observation(view)
+            view = env.step(policy.select(view))
+
+
 def fixed_twin(scenario: Scenario, reward: RewardKind = "response") -> TwinWorld:
     """The twin of one scenario."""
     return TwinWorld(scenario.id, lambda _seed, _episode: scenario, fixed=True, reward=reward)
@@ -128,8 +144,7 @@ def family_twin(name: str, reward: RewardKind = "response") -> TwinWorld:
 
 def draw_episodes(scenarios: Sequence[Scenario], plan: Plan, seed: int, episodes: Sequence[int]) -> Episodes:
     """The arrivals of a plan: the scenario's traffic, cut or lengthened to the plan's number of requests."""
-    length = {"warmup": 0, "requests": plan.arrivals}
-    planned = _same(scenarios, lambda one: replace(one, **length))
+    planned = _same(scenarios, lambda one: replace(one, warmup=0, requests=plan.arrivals))
     traces: list[F64 | None] = [load_trace(one) for one in scenarios] if scenarios[0].traffic.kind == "trace" else [None] * len(scenarios)
     drawn = draw_batch(planned, seed, episodes, traces)
     chance = [np.random.SeedSequence([seed, one], spawn_key=_CHANCE_KEY).generate_state(1, np.uint64)[0] for one in episodes]
