@@ -1,5 +1,7 @@
 """What a Q network promises: order, absence and number of servers do not matter where they must not."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -104,3 +106,25 @@ def test_q_values_in_blocks_equal_one_forward(batch):
 def test_q_values_leave_no_gradient():
     q = q_values(seeded(CONFIGS[0]), np.zeros((2, 4, 5), np.float32), np.ones((2, 4), np.bool_))
     assert not q.requires_grad
+
+
+@pytest.mark.parametrize("dueling", [True, False])
+@pytest.mark.parametrize(("batch", "servers"), [(1, 4), (3, 7), (1, 100)])
+def test_the_compiled_forward_pass_equals_the_librarys(dueling, batch, servers):
+    rng = np.random.default_rng(batch + servers)
+    network = build_network(DQNConfig(dueling=dueling), 18, servers, torch.Generator().manual_seed(1)).requires_grad_(False)
+    obs = rng.standard_normal((batch, servers, 18)).astype(np.float32)
+    mask = rng.random((batch, servers)) < 0.7
+    mask[:, 0] = True
+    expected = network(torch.from_numpy(obs), torch.from_numpy(mask)).numpy()
+    assert np.allclose(q_values(network, obs, mask).numpy()[mask], expected[mask], atol=1e-5)
+
+
+def test_the_compiled_forward_pass_follows_the_weights():
+    network = build_network(DQNConfig(), 3, 2, torch.Generator().manual_seed(1)).requires_grad_(False)
+    obs, mask = np.ones((1, 2, 3), dtype=np.float32), np.ones((1, 2), dtype=np.bool_)
+    before = q_values(network, obs, mask).numpy()
+    copied = copy.deepcopy(network)
+    network.value.bias.add_(1.0)
+    assert np.allclose(q_values(network, obs, mask).numpy(), before + 1.0), "a gradient step shows at once"
+    assert np.allclose(q_values(copied, obs, mask).numpy(), before), "a copy has weights of its own"

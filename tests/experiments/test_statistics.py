@@ -11,7 +11,6 @@ from trimtab.experiments.statistics import (
     Interval,
     bootstrap_interval,
     paired_difference,
-    quantile_or_nan,
     rank_correlation,
     verdict,
 )
@@ -140,9 +139,3 @@ def test_rank_correlation_against_a_hand_computed_one():
     assert rank_correlation([1, 2, 3], [9, 5, 1]) == pytest.approx(-1)
     assert math.isnan(rank_correlation([1, 1], [1, 2]))
     assert math.isnan(rank_correlation([1, np.nan], [1, 2]))
-
-
-@pytest.mark.parametrize(("n", "q", "known"), [(100, 0.9, True), (99, 0.9, False), (1000, 0.99, True), (999, 0.99, False), (20, 0.5, True)])
-def test_a_quantile_is_blank_where_its_tail_has_fewer_than_ten_samples(n, q, known):
-    result = quantile_or_nan(np.arange(n), q)
-    assert result == pytest.approx(np.quantile(np.arange(n), q)) if known else math.isnan(result)

@@ -49,7 +49,7 @@ def test_named_files_and_folder(models, tmp_path):
 
 
 def test_an_unknown_reference_is_one_line(models, capsys):
-    assert "no rows of policy &#x27;x&#x27;" not in _fails(capsys, ["--reference", "x"], 1)
+    assert "no rows of policy 'x' to compare with; the file has dqn, p2c" in _fails(capsys, ["--reference", "x"], 1)
 
 
 def test_a_missing_file_exits_with_1(tmp_path, capsys):
@@ -73,5 +73,8 @@ def test_the_script_runs_from_any_folder_and_explains_itself(tmp_path):
 
 
 def test_help_and_mistakes_load_no_plotting_library():
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import trimtab.cli.visualize; assert not {'matplotlib', 'pandas', 'scipy'} & set(sys.modules)"
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import trimtab.cli.visualize; "
+        "assert not {'matplotlib', 'pandas', 'scipy'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code, str(SCRIPT.parent)], check=True, timeout=60)

@@ -1,7 +1,5 @@
 """Synthetic results files in the shape of real ones: a hybrid training run, and ten policies on the twin and live."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -77,7 +75,7 @@ def training():
     return training_frame()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_training():
     return training_frame
 
@@ -87,7 +85,7 @@ def evaluation():
     return evaluation_frame()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_evaluation():
     return evaluation_frame
 
@@ -97,15 +95,15 @@ def both_worlds():
     return pd.concat([evaluation_frame(), evaluation_frame(backend="http", episodes=5)], ignore_index=True)
 
 
-@pytest.fixture
-def metrics_folder(tmp_path: Path, training, evaluation):
-    """Models/metrics with a configuration above it, as training and evaluation leave it."""
-    folder = tmp_path / "Models" / "metrics"
+@pytest.fixture(scope="session")
+def metrics_folder(tmp_path_factory):
+    """Models/metrics with a configuration above it, as training and evaluation leave it. Shared: tests do not write into it."""
+    folder = tmp_path_factory.mktemp("run") / "Models" / "metrics"
     folder.mkdir(parents=True)
-    training.to_csv(folder / "training_metrics.csv", index=False)
-    evaluation.to_csv(folder / "evaluation.csv", index=False)
+    training_frame().to_csv(folder / "training_metrics.csv", index=False)
+    evaluation_frame().to_csv(folder / "evaluation.csv", index=False)
     evaluation_frame(backend="http", episodes=5).to_csv(folder / "evaluation_live.csv", index=False)
-    (folder.parent / "config.json").write_text(
-        '{"problem": "routing", "learner": {"gamma": 0.9, "note": "<b>1 & 2</b>"}, "seed": 0}', encoding="utf-8"
-    )
+    (folder / "notes.csv").write_text("x\n1\n", encoding="utf-8")
+    config = '{"problem": "routing", "learner": {"gamma": 0.9, "note": "<b>1 & 2</b>"}, "seed": 0}'
+    (folder.parent / "config.json").write_text(config, encoding="utf-8")
     return folder

@@ -110,8 +110,8 @@ def test_files_of_two_backends_are_joined(tmp_path, both_worlds):
     assert joined["backend"].value_counts().to_dict() == both_worlds["backend"].value_counts().to_dict()
 
 
-def test_a_metrics_folder_yields_training_then_every_evaluation_file(metrics_folder):
-    (metrics_folder / "notes.csv").write_text("x\n1\n")
+def test_a_metrics_folder_yields_training_then_every_evaluation_file_and_no_other(metrics_folder):
+    assert (metrics_folder / "notes.csv").exists()
     assert [path.name for path in results_in(metrics_folder)] == ["training_metrics.csv", "evaluation.csv", "evaluation_live.csv"]
 
 

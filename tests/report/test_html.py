@@ -43,17 +43,17 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def contents_of():
-    def build(folder):
-        files = results_in(folder)
-        return report_contents(read_results(files), "python agent/visualize.py", config=find_config(files))
-
-    return build
+def contents(metrics_folder):
+    files = results_in(metrics_folder)
+    return report_contents(read_results(files), "python agent/visualize.py", config=find_config(files))
 
 
-def test_page_holds_every_figure_and_every_number(metrics_folder, contents_of):
-    contents = contents_of(metrics_folder)
-    text = page(contents)
+@pytest.fixture(scope="module")
+def text(contents):
+    return page(contents)
+
+
+def test_page_holds_every_figure_and_every_number(contents, text):
     parsed = Page(text)
     drawings = [*contents.learning, *contents.evaluation, *contents.twin]
     assert len(drawings) == 10
@@ -65,8 +65,7 @@ def test_page_holds_every_figure_and_every_number(metrics_folder, contents_of):
             assert cell in parsed.text
 
 
-def test_page_is_self_contained_and_needs_no_script(metrics_folder, contents_of):
-    text = page(contents_of(metrics_folder))
+def test_page_is_self_contained_and_needs_no_script(text):
     parsed = Page(text)
     assert not {"script", "link", "iframe", "object"} & set(parsed.tags)
     for name, value in parsed.attributes:
@@ -79,15 +78,13 @@ def test_page_is_self_contained_and_needs_no_script(metrics_folder, contents_of)
     assert "prefers-color-scheme: dark" in text
 
 
-def test_sections_follow_the_data_and_links_lead_to_them(metrics_folder, contents_of):
-    text = page(contents_of(metrics_folder))
+def test_sections_follow_the_data_and_links_lead_to_them(text):
     assert re.findall(r"<h2>(.*?)</h2>", text) == ["What was run", "Learning", "Evaluation", "Twin against live"]
     for target in re.findall(r'href="#(.*?)"', text):
         assert f'id="{target}"' in text
 
 
-def test_configuration_is_flattened_and_escaped(metrics_folder, contents_of):
-    text = page(contents_of(metrics_folder))
+def test_configuration_is_flattened_and_escaped(text):
     assert "learner.gamma" in text
     assert "&lt;b&gt;1 &amp; 2&lt;/b&gt;" in text
     assert "<b>1" not in text
@@ -108,16 +105,15 @@ def test_sections_without_data_are_left_out(tmp_path, evaluation):
     assert re.findall(r"<h2>(.*?)</h2>", text) == ["What was run", "Evaluation"]
 
 
-def test_footer_names_the_commands(metrics_folder, contents_of):
-    text = Page(page(contents_of(metrics_folder))).text
+def test_footer_names_the_commands(text):
+    shown = Page(text).text
     for command in ("python agent/train_dqn.py", "python agent/evaluate_dqn.py", "python agent/visualize.py"):
-        assert command in text
+        assert command in shown
 
 
-def test_schedule_lag_of_live_rows_is_said(metrics_folder, contents_of):
-    contents = contents_of(metrics_folder)
+def test_schedule_lag_of_live_rows_is_said(contents, text):
     lag = contents.results.evaluation.groupby("backend")["schedule_lag_ms"].max()["http"]
-    assert f"largest {lag:.2f} ms" in page(contents)
+    assert f"largest {lag:.2f} ms" in text
 
 
 def test_report_replaces_an_earlier_one_and_leaves_no_scraps(metrics_folder, tmp_path):
@@ -143,7 +139,7 @@ def test_unwritable_folder_is_one_line(metrics_folder, tmp_path):
         write_report([metrics_folder / "evaluation.csv"], tmp_path / "file", "x")
 
 
-def test_broken_configuration_is_named(metrics_folder):
-    (metrics_folder.parent / "config.json").write_text("{")
+def test_broken_configuration_is_named(tmp_path):
+    (tmp_path / "config.json").write_text("{")
     with pytest.raises(ResultsError, match=r"config\.json is no readable JSON"):
-        find_config([metrics_folder / "evaluation.csv"])
+        find_config([tmp_path / "metrics" / "evaluation.csv"])

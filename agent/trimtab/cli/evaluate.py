@@ -53,24 +53,28 @@ def _body(args: argparse.Namespace) -> int:
         return options.print_listing(problem.policy_list())
     if args.scenario_check:
         return options.print_scenario_check(problem, args.scenario_check)
-    folder = RunFolder(args.out or models_dir())
+    path = args.csv or RunFolder(args.out or models_dir()).evaluation
+    _measure(problem, [Task(scenario, args.backend, args.servers or ()) for scenario in scenarios], args, path)
+    _print_tables(path)
+    return 0
+
+
+def _measure(problem: Problem, tasks: Sequence[Task], args: argparse.Namespace, path: Path) -> None:
+    """Write the rows of every task to `path`, all mistakes that can be seen beforehand being errors beforehand."""
     names = _policy_names(args.policies, problem)
-    path = args.csv or folder.evaluation
     if path.exists() and not args.overwrite:
         raise ResultsError(f"{path} exists; replace it with --overwrite or write elsewhere with --csv")
-    model = _model(args.model, names, folder)
-    tasks = [Task(scenario, args.backend, args.servers or ()) for scenario in scenarios]
+    model = _model(args.model, names, RunFolder(args.out or models_dir()))
     for task in tasks:
-        _policies(problem, task, names, model)  # a scenario or model that is wrong is an error before anything is measured
+        problem.choices(task)  # raises for a scenario that is wrong
+        _policies(problem, task, names, model)
     partial = CsvLog(path.with_name(f"{path.name}.partial"), evaluation_columns(problem))
-    partial.path.unlink(missing_ok=True)
+    _discard(partial.path)
     try:
         for task in tasks:
             _evaluate(problem, task, names, model, args, partial)
     finally:
         _publish(partial.path, path)
-    _print_tables(path)
-    return 0
 
 
 def _policy_names(text: str, problem: Problem) -> list[str]:
@@ -122,7 +126,16 @@ def _publish(partial: Path, path: Path) -> None:
     """Rows that were measured are kept, also after Ctrl-C; where there are none, what was there before stays."""
     if partial.exists() and partial.read_text(encoding="utf-8").count("\n") > 1:
         partial.replace(path)
-    partial.unlink(missing_ok=True)
+    elif partial.exists():
+        partial.unlink()
+
+
+def _discard(partial: Path) -> None:
+    """Remove what a killed evaluation left behind. Raises `ResultsError` where no file can be."""
+    try:
+        partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise ResultsError(f"cannot write {partial}: {error.strerror}; name another place with --csv") from error
 
 
 def _announce(world: World, policies: int, episodes: int) -> None:

@@ -167,7 +167,9 @@ def _complete(ledger: Ledger, log: RequestLog, start: I64, stop: I64) -> None:
             failed = status == FAILED
             now = log.completed_s[b, request]
             latency = log.latency_s[b, request]
-            _learn_service(ledger, b, s, k, FAILURE_SAMPLE_S if failed else log.service_s[b, request])
+            sample = FAILURE_SAMPLE_S if failed else log.service_s[b, request]
+            if sample > 0.0:  # a server that does not report its service times would look infinitely fast
+                _learn_service(ledger, b, s, k, sample)
             _learn_latency(ledger, b, s, max(latency, FAILURE_SAMPLE_S) if failed else latency, now)
             ledger.error_rate[b, s] += ERROR_GAIN * ((1.0 if failed else 0.0) - ledger.error_rate[b, s])
             ledger.last_completion_s[b, s] = now

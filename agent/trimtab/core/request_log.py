@@ -19,8 +19,8 @@ UNMEASURED: Final = 3  # the client left: neither good nor bad news about the se
 class RequestLog(NamedTuple):
     """N requests of each of B fleets; a request's number in its episode is its id.
 
-    Outcome columns hold nothing until the request has completed: `order[b, :completed[b]]` lists, oldest first, the
-    requests of fleet b for which they do.
+    Outcome columns mean something only for requests that have completed: `order[b, :completed[b]]` lists those of fleet b,
+    oldest first. (The twin writes them when it sends a request, since its fate is fixed then; reading further is cheating.)
     """
 
     scheduled_s: F64  # [B, N] arrival at the balancer, from the start of the warm-up

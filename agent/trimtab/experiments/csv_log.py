@@ -1,5 +1,6 @@
 """CSV files that grow by rows, are never overwritten by surprise, and can be cut back to where a run resumes."""
 
+import contextlib
 import csv
 import io
 import math
@@ -23,7 +24,8 @@ def write_text(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder itself is in the way: the error that led here says more
+            temporary.unlink(missing_ok=True)
         raise ResultsError(
             f"cannot write {path}: {error.strerror}; what was there is untouched; free some space or name another place"
         ) from error

@@ -66,6 +66,7 @@ class TrainingSession:
     """Owns the worlds, the agent and the files of one run; use it as a context manager."""
 
     def __init__(self, problem: Problem, settings: Settings, folder: RunFolder, device: str) -> None:
+        torch.set_num_threads(1)  # the learner halves its batches over threads of its own; torch's would spin beside them
         self.problem = problem
         self.settings = settings
         self.folder = folder

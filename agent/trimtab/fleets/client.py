@@ -1,6 +1,7 @@
 """HTTP to the servers: pooled keep-alive connections, one request out, one answer back. The only code that opens sockets."""
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,17 +36,33 @@ def server_timing_s(header: str) -> dict[str, float]:
         name, *parameters = (part.strip() for part in metric.split(";"))
         for parameter in parameters:
             key, _, value = parameter.partition("=")
-            if key == "dur":
-                durations[name] = float(value) / 1e3
+            if key == "dur" and (milliseconds := _number(value)) is not None:
+                durations[name] = milliseconds / 1e3
     return durations
+
+
+def _number(text: str) -> float | None:
+    """What a server may report as a duration; anything else is as if it had reported none."""
+    try:
+        value = float(text.strip('"'))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value >= 0.0 else None
 
 
 def check_url(url: str) -> str:
     """The URL without a trailing slash, or a `UsageError`."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if not _is_address(url):
         raise UsageError(f"server URL {url!r}: allowed are addresses such as http://localhost:8081; give --servers a comma-separated list")
     return url.rstrip("/")
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not match, or a port that is no number up to 65535
+        return False
 
 
 class ServerClient:

@@ -124,17 +124,15 @@ def _wait_in_line(state: TwinState, b: int, s: int, start: float) -> None:
 
 
 @compiled
-def _admit(model: TwinModel, state: TwinState, b: int, s: int, k: int, request: int, t: float, work_s: float) -> float:
+def _admit(model: TwinModel, state: TwinState, log: RequestLog, b: int, s: int, k: int, request: int, t: float) -> float:
     """Fix the fate of a request and return when it ends."""
     start = _start_s(model, state, b, s, t)
     refused = _refused_s(model, state, b, s, t, start)
     if refused >= 0.0:
-        state.status[b, request] = FAILED
-        state.service_s[b, request] = 0.0
-        state.queue_s[b, request] = 0.0
+        log.status[b, request] = FAILED
         state.quiet_latency_s[b, request] = refused
         return t + refused
-    service = _service_s(model, state, b, s, k, work_s, start)
+    service = _service_s(model, state, b, s, k, log.work_s[b, request], start)
     quiet = max(t, state.next_free_s[b, s]) + service
     end, crash, errors = start + service, np.inf, -1
     if model.fault_count[b, s] > 0:
@@ -146,9 +144,9 @@ def _admit(model: TwinModel, state: TwinState, b: int, s: int, k: int, request: 
         _wait_in_line(state, b, s, min(start, crash))
     if start < crash:  # what would start later never takes a slot
         _occupy(model, state, b, s, start, min(end, crash))
-    state.status[b, request] = FAILED if failed else SERVED
-    state.service_s[b, request] = max(0.0, min(end, crash) - start)  # a crash cuts it off, or keeps it from starting
-    state.queue_s[b, request] = min(start, crash) - t
+    log.status[b, request] = FAILED if failed else SERVED
+    log.service_s[b, request] = max(0.0, min(end, crash) - start)  # a crash cuts it off, or keeps it from starting
+    log.queue_s[b, request] = min(start, crash) - t
     state.quiet_latency_s[b, request] = quiet - t
     return min(end, crash)
 
@@ -207,8 +205,9 @@ def dispatch(model: TwinModel, state: TwinState, log: RequestLog, request: int, 
         s, t, k = server[b], state.now_s[b], log.request_class[b, request]
         log.server[b, request] = s
         state.best[b, request] = _is_best(model, state, b, s, k, t)
-        end = _admit(model, state, b, s, k, request, t, log.work_s[b, request]) + model.overhead_s[b]
-        state.latency_s[b, request] = end - log.scheduled_s[b, request]
+        end = _admit(model, state, log, b, s, k, request, t) + model.overhead_s[b]
+        log.completed_s[b, request] = end
+        log.latency_s[b, request] = end - log.scheduled_s[b, request]
         state.quiet_latency_s[b, request] += model.overhead_s[b]
         _push(state, b, end, request)
 
@@ -220,11 +219,6 @@ def advance(state: TwinState, log: RequestLog, deadline_s: F64) -> None:
         while state.due_count[b] > 0 and state.due_s[b, 0] <= deadline_s[b]:
             due, request = state.due_s[b, 0], state.due_request[b, 0]
             _pop(state, b)
-            log.status[b, request] = state.status[b, request]
-            log.latency_s[b, request] = state.latency_s[b, request]
-            log.service_s[b, request] = state.service_s[b, request]
-            log.queue_s[b, request] = state.queue_s[b, request]
-            log.completed_s[b, request] = due
             log.order[b, log.completed[b]] = request
             log.completed[b] += 1
             state.now_s[b] = due

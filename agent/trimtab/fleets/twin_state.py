@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from trimtab.core.request_log import F64, I8, I64
+from trimtab.core.request_log import F64, I64
 from trimtab.core.scenario import Fault, Scenario
 
 I32 = npt.NDArray[np.int32]
@@ -37,7 +37,7 @@ class TwinModel(NamedTuple):
 
 
 class TwinState(NamedTuple):
-    """What does change, and each request's fate, which the first-in-first-out rule fixes when it is sent."""
+    """What does change."""
 
     now_s: F64  # [B]
     free_s: F64  # [B, S, C] when each slot is free again
@@ -45,15 +45,11 @@ class TwinState(NamedTuple):
     waiting_start_s: F64  # [B, S, Q] ring of the starts of those that wait
     waiting_first: I64  # [B, S]
     waiting_count: I64  # [B, S]
-    due_s: F64  # [B, N] heap of completions
+    due_s: F64  # [B, N] heap of completions; memory runs along B, so that the roots of all heaps lie side by side
     due_request: I32  # [B, N]
     due_count: I64  # [B]
     error_draw: F64  # [B, N] uniform, decides `error_share`
-    status: I8  # [B, N]
-    latency_s: F64  # [B, N]
-    quiet_latency_s: F64  # [B, N] the same if no crash or freeze came after dispatch: all that can be known then
-    service_s: F64  # [B, N]
-    queue_s: F64  # [B, N]
+    quiet_latency_s: F64  # [B, N] response time if no crash or freeze came after dispatch: all that can be known then
     best: npt.NDArray[np.bool_]  # [B, N] server within 1 % of the least expected completion
 
 
@@ -95,15 +91,11 @@ def build_state(model: TwinModel, requests: int, error_draw: F64) -> TwinState:
         waiting_start_s=np.zeros((batch, servers, ring)),
         waiting_first=np.zeros((batch, servers), dtype=np.int64),
         waiting_count=np.zeros((batch, servers), dtype=np.int64),
-        due_s=np.zeros(per_request),
-        due_request=np.zeros(per_request, dtype=np.int32),
+        due_s=np.zeros(per_request, order="F"),
+        due_request=np.zeros(per_request, dtype=np.int32, order="F"),
         due_count=np.zeros(batch, dtype=np.int64),
         error_draw=error_draw,
-        status=np.zeros(per_request, dtype=np.int8, order="F"),
-        latency_s=np.zeros(per_request, order="F"),
         quiet_latency_s=np.zeros(per_request, order="F"),
-        service_s=np.zeros(per_request, order="F"),
-        queue_s=np.zeros(per_request, order="F"),
         best=np.zeros(per_request, dtype=np.bool_, order="F"),
     )
 

@@ -3,13 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from trimtab.core.observation import FEATURES, observation
 from trimtab.core.request_log import I64
 from trimtab.dqn.checkpoint import load_checkpoint, load_network
 from trimtab.dqn.network import QNetwork, q_values
-from trimtab.dqn.targets import greedy
 from trimtab.policies.base import RoutingView
 
 
@@ -25,8 +23,8 @@ class LearnedPolicy:
 
     def select(self, view: RoutingView) -> I64:
         available = np.ascontiguousarray(view.available)
-        q = q_values(self._network, observation(view), available)
-        return np.asarray(greedy(q, torch.from_numpy(available)).numpy(), dtype=np.int64)
+        q = q_values(self._network, observation(view), available).numpy()
+        return np.asarray(np.where(available, q, -np.inf).argmax(axis=1), dtype=np.int64)
 
 
 def load_policy(path: Path, problem: str, servers: int, name: str = "dqn", device: str = "cpu") -> LearnedPolicy:

@@ -25,6 +25,8 @@ class EvaluationRow:
     cells: dict[str, Interval]  # by column, in the metric's shown unit
     difference: Interval  # percent of the reference's score; UNKNOWN without a reference
     verdict: str  # better | worse | no difference | reference, or empty where the data carry no interval
+    tail_difference: Interval = UNKNOWN  # the same of the p99 latency, where it was measured
+    tail_verdict: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ def _table(scenario: str, backend: str, frame: pd.DataFrame, reference: str | No
     present = frame["policy"].unique()
     chosen = reference if reference in present else next((name for name in REFERENCES if name in present), None)
     costs = _costs(frame, score)
-    rows = [_row(str(policy), group, metrics, costs, chosen) for policy, group in frame.groupby("policy", sort=False)]
+    tails = frame.pivot(index=EPISODE, columns="policy", values=P99_LATENCY.column) if P99_LATENCY in metrics else None
+    rows = [_row(str(policy), group, metrics, costs, tails, chosen) for policy, group in frame.groupby("policy", sort=False)]
     # Unmeasured scores go last: NaN compares false with everything and would leave the order to chance.
     rows.sort(key=lambda row: (math.isnan(mean := float(costs[row.policy].mean())), mean))
     return EvaluationTable(scenario, backend, chosen, score, metrics, tuple(rows))
@@ -121,12 +124,25 @@ def _costs(frame: pd.DataFrame, score: Metric) -> pd.DataFrame:
     return sign * frame.pivot(index=EPISODE, columns="policy", values=score.column)
 
 
-def _row(policy: str, frame: pd.DataFrame, metrics: Sequence[Metric], costs: pd.DataFrame, reference: str | None) -> EvaluationRow:
+def _row(
+    policy: str, frame: pd.DataFrame, metrics: Sequence[Metric], costs: pd.DataFrame, tails: pd.DataFrame | None, reference: str | None
+) -> EvaluationRow:
     cells = {metric.column: bootstrap_interval(frame[metric.column].to_numpy()).scaled(metric.factor) for metric in metrics}
     if policy == reference:
-        return EvaluationRow(policy, len(frame), cells, UNKNOWN, "reference")
-    difference = UNKNOWN if reference is None else paired_difference(costs[policy].to_numpy(), costs[reference].to_numpy())
-    return EvaluationRow(policy, len(frame), cells, difference, verdict(difference) if difference.bounded else "")
+        return EvaluationRow(policy, len(frame), cells, UNKNOWN, "reference", UNKNOWN, "reference")
+    difference, tail = (_compared(values, policy, reference) for values in (costs, tails))
+    return EvaluationRow(policy, len(frame), cells, difference, _word(difference), tail, _word(tail))
+
+
+def _compared(values: pd.DataFrame | None, policy: str, reference: str | None) -> Interval:
+    """Paired difference of one column over the common episodes; `values`  # [episodes, policies]"""
+    if values is None or reference is None:
+        return UNKNOWN
+    return paired_difference(values[policy].to_numpy(), values[reference].to_numpy())
+
+
+def _word(difference: Interval) -> str:
+    return verdict(difference) if difference.bounded else ""
 
 
 def _twin_comparison(scenario: str, backend: str, policies: Sequence[str], twin: pd.DataFrame, live: pd.DataFrame) -> TwinComparison:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
 
-from trimtab.report.columns import TOTAL_REWARD, Metric, decimals_for, estimate, number, signed_percent, with_bounds
+from trimtab.experiments.statistics import Interval
+from trimtab.report.columns import P99_LATENCY, TOTAL_REWARD, Metric, decimals_for, estimate, number, signed_percent, with_bounds
 from trimtab.report.comparison import EvaluationRow, EvaluationTable, TwinComparison, TwinGap
 
 # What a narrow terminal gives up first: the least needed for judging a policy.
@@ -30,6 +31,8 @@ def evaluation_grid(table: EvaluationTable, metrics: Sequence[Metric] | None = N
     head = ["policy", *(metric.heading for metric in shown)]
     if table.reference is not None:
         head.insert(2, f"{_score_title(table)} vs {table.reference}")
+        if P99_LATENCY in table.metrics:
+            head.insert(3, f"{P99_LATENCY.title} vs {table.reference}")
     body = [_evaluation_line(table, row, shown, all_bounds) for row in table.rows]
     return Grid(f"{table.subject}, {_episodes(table)} per policy", tuple(head), tuple(body), _evaluation_notes(table))
 
@@ -110,14 +113,16 @@ def _html_row(row: Sequence[str]) -> str:
 def _evaluation_line(table: EvaluationTable, row: EvaluationRow, metrics: Sequence[Metric], all_bounds: bool) -> tuple[str, ...]:
     cells = [(with_bounds if all_bounds or metric == table.score else estimate)(row.cells[metric.column]) for metric in metrics]
     if table.reference is not None:
-        cells.insert(1, _difference(row))
+        cells.insert(1, _difference(row.difference, row.verdict))
+        if P99_LATENCY in table.metrics:
+            cells.insert(2, _difference(row.tail_difference, row.tail_verdict))
     return (row.policy, *cells)
 
 
-def _difference(row: EvaluationRow) -> str:
-    if row.verdict == "reference":
-        return row.verdict
-    return f"{signed_percent(row.difference)} {row.verdict}".rstrip()
+def _difference(difference: Interval, word: str) -> str:
+    if word == "reference":
+        return word
+    return f"{signed_percent(difference)} {word}".rstrip()
 
 
 def _evaluation_notes(table: EvaluationTable) -> tuple[str, ...]:

@@ -32,13 +32,15 @@ class Sample:
 def measure(scenario: Scenario, client: ServerClient, rounds: int = ROUNDS) -> Scenario:
     """The scenario with measured speeds, contention and overhead. Servers are measured side by side, load is light.
 
+    It keeps its id: it is the same scenario, known better, and results of its twin stand beside results of the live fleet.
+
     Raises FleetError where a server does not serve what it is asked.
     """
     with ThreadPoolExecutor(len(scenario.servers)) as pool:
         runs = list(pool.map(lambda s: _measure_server(scenario, client, s, rounds), range(len(scenario.servers))))
     servers = tuple(_fitted(scenario, server, samples) for server, samples in zip(scenario.servers, runs, strict=True))
     overhead_s = statistics.median(one.overhead_s for samples in runs for one in samples)
-    return replace(scenario, id=f"{scenario.id}-calibrated", servers=servers, overhead_s=max(0.0, overhead_s))
+    return replace(scenario, servers=servers, overhead_s=max(0.0, overhead_s))
 
 
 def fit_speed(work_s: float, service_s: Sequence[float]) -> float:

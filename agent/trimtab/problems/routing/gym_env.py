@@ -68,9 +68,9 @@ class _Routing:
         unknown = sorted(set(options) - {"episode"})
         if unknown:
             raise UsageError(f"unknown reset option {unknown[0]!r}; allowed: 'episode', the number of the episode to play")
-        drawn = rng.integers(FIRST_EPISODE, _EPISODES_END, self.batch)
-        episodes = [int(options["episode"]) + i for i in range(self.batch)] if "episode" in options else drawn.tolist()
-        return self.rewards.begin(episodes, drawn)
+        if "episode" in options:
+            return self.rewards.begin(range(options["episode"], options["episode"] + self.batch))
+        return self.rewards.begin(rng.integers(FIRST_EPISODE, _EPISODES_END, self.batch).tolist())
 
     def close(self) -> None:
         if not self._closed:
@@ -239,7 +239,8 @@ class RoutingVectorEnv(VectorEnv[F32, I64, Any]):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Let go of connections and of servers that were started."""
-        self._routing.close()
+        if hasattr(self, "_routing"):  # Gymnasium also closes what its constructor refused to build
+            self._routing.close()
 
 
 def observation_space(scenario: Scenario, decisions: int) -> gymnasium.spaces.Box:

@@ -59,10 +59,10 @@ class StepRewards:
         self._decision = 0
         self._charged = np.zeros((env.batch, 0))
 
-    def begin(self, episodes: Sequence[int], policy_seeds: I64) -> RoutingView:
-        """The first decision that counts of each episode; `policy_seeds` [B] are the warm-up policy's chance."""
+    def begin(self, episodes: Sequence[int]) -> RoutingView:
+        """The first decision that counts of each episode [B]."""
         policy = catalogue.build(WARMUP_POLICY)
-        policy.reset(policy_seeds)
+        policy.reset(np.array(episodes, dtype=np.int64))  # so that the number says everything about an episode
         view = self._env.reset(_SEED, episodes)
         while self._env.warming:
             view = self._env.step(policy.select(view)) or view  # never None: decisions follow the warm-up

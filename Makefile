@@ -1,0 +1,87 @@
+# Trimtab. `make` alone lists the targets. Recipes are plain sh; everything runs in .venv, which `make setup` fills.
+
+PYTHON ?= python3#      the interpreter that makes .venv; 3.11 or newer
+TORCH_FLAGS ?=#         where torch comes from, as pip options; see README, "A CPU-only torch"
+OUT ?=#                 make train: the run's folder; empty: Models, or Models/runs/<time> where Models holds a run
+TRAIN_FLAGS ?=#         make train: further options of train_dqn.py
+EVALUATE_FLAGS ?=#      make train: further options of the evaluation in the twin
+LIVE_FLAGS ?= --episodes 2 --policies dqn,sed-online,least-outstanding,peak-ewma
+BENCH_FLAGS ?=#         make bench: such as --seconds 0.5 --rounds 1
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --disable-pip-version-check --quiet
+DEMO := Models/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test demo bench clean
+
+help:
+	@echo "make setup   everything into $(VENV): dependencies, development tools, compiled kernels"
+	@echo "make train   train, evaluate, draw; into Models/, or Models/runs/<time> where Models/ holds a run"
+	@echo "make test    ruff, mypy --strict, pytest"
+	@echo "make demo    the reference model against the classics in the twin, one picture, under a minute"
+	@echo "make bench   speed of the twin, the HTTP environment and the learner"
+	@echo "make clean   remove $(VENV) and caches; runs in Models/ stay"
+	@echo "Variables: PYTHON=$(PYTHON) TORCH_FLAGS= OUT= TRAIN_FLAGS= EVALUATE_FLAGS= LIVE_FLAGS= BENCH_FLAGS="
+
+# Each stamp is written last, so an interrupted installation is done again. torch goes first: without a pin of its own it would
+# be chosen by what others ask for.
+$(VENV)/runtime.stamp: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11; name another: make PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) $(TORCH_FLAGS) "$$(grep '^torch==' requirements.txt)"
+	$(PIP) -r requirements.txt
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/runtime.stamp pyproject.toml
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+# Compiled kernels are cached beside their modules; tiny runs in the twin compile those that training and evaluation need. One fleet and
+# two: arrays of one fleet have a memory layout of their own, hence compiled code of their own, which live runs use.
+$(VENV)/kernels.stamp: $(VENV)/runtime.stamp
+	@echo "compiling kernels (once)"
+	@for fleets in 1 2; do \
+	  $(PY) agent/train_dqn.py --backend twin --episodes $$fleets --out $(VENV)/warm --overwrite && \
+	  $(PY) agent/evaluate_dqn.py --episodes $$fleets --out $(VENV)/warm --overwrite || exit 1; \
+	done >$(VENV)/warm.log 2>&1 || { cat $(VENV)/warm.log >&2; exit 1; }
+	@touch $@
+
+setup: $(VENV)/dev.stamp $(VENV)/kernels.stamp
+
+# A run is never replaced: where Models/ holds one, this one gets a folder of its own.
+train: $(VENV)/kernels.stamp
+	@set -e; out="$(OUT)"; \
+	if [ -z "$$out" ]; then \
+	  out=Models; \
+	  for file in checkpoints/resume.pth checkpoints/dqn_final.pth metrics/training_metrics.csv; do \
+	    if [ -e "Models/$$file" ]; then out="Models/runs/$$(date +%Y-%m-%d_%H-%M-%S)"; fi; \
+	  done; \
+	fi; \
+	$(PY) agent/train_dqn.py --out "$$out" $(TRAIN_FLAGS); \
+	$(PY) agent/evaluate_dqn.py --out "$$out" --overwrite $(EVALUATE_FLAGS); \
+	$(PY) agent/evaluate_dqn.py --out "$$out" --overwrite --backend http --csv "$$out/metrics/evaluation_live.csv" $(LIVE_FLAGS); \
+	$(PY) agent/visualize.py --csv "$$out/metrics/training_metrics.csv" "$$out/metrics/evaluation.csv" \
+	  "$$out/metrics/evaluation_live.csv" --out "$$out/metrics/plots"
+
+test: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(PY) -m pytest
+
+demo: $(VENV)/kernels.stamp
+	@$(PY) agent/evaluate_dqn.py --model Models/reference.pth --episodes 10 --csv $(DEMO)/evaluation.csv --overwrite \
+	  --policies dqn,sed-online,peak-ewma,least-outstanding,p2c,round-robin
+	@$(PY) agent/visualize.py --csv $(DEMO)/evaluation.csv --out $(DEMO) >/dev/null
+	@ls $(DEMO)/evaluation_latency_*.png
+
+bench: $(VENV)/kernels.stamp
+	@for program in twin live learner; do \
+	  PYTHONPATH=agent $(PY) tests/benchmarks/$$program.py $(BENCH_FLAGS) || exit 1; \
+	done
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis agent/trimtab.egg-info
+	find agent servers tests -name __pycache__ -type d -prune -exec rm -rf {} +
