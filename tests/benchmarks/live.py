@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from measuring import alternate, median_and_range, number, parser, print_machine, print_table
 
 from trimtab.core.scenario import RequestClass, Scenario, Server, Traffic
@@ -39,6 +40,7 @@ TWIN_EPISODES = 100  # fill the learner's replay, so that the live episodes make
 
 def main() -> None:
     args = _parser().parse_args()
+    torch.set_num_threads(1)  # as the training command does
     print_machine("HTTP environment")
     scenario = fast_fleet(max(200, int(args.seconds * USUAL_RPS)))
     with LocalServers(scenario) as servers:
