@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from trimtab.dqn.agent import DQNAgent, uniform_available
+from trimtab.dqn.agent import DQNAgent
 from trimtab.dqn.checkpoint import load_state, save_state
 from trimtab.dqn.config import DQNConfig
+from trimtab.dqn.inference import epsilon_greedy_choice, greedy_choice
 from trimtab.errors import CheckpointError
 
 S, F, B = 3, 4, 20
@@ -188,7 +189,9 @@ def test_epsilon_follows_decisions():
 
 def test_exploration_is_uniform_over_available_servers():
     mask = np.tile([True, False, True, True], (6000, 1))
-    counts = np.bincount(uniform_available(mask, np.random.default_rng(0)), minlength=4)
+    q = np.tile(np.float32([0.0, 9.0, 5.0, 0.0]), (6000, 1))
+    chosen = epsilon_greedy_choice(q, mask, 1.0, np.random.default_rng(0).random((6000, 2)))
+    counts = np.bincount(chosen, minlength=4)
     assert counts[1] == 0
     assert np.abs(counts[[0, 2, 3]] - 2000).max() < 150
 
@@ -234,3 +237,11 @@ def test_rewards_are_clipped_where_asked():
     ids = agent.observe(obs, mask, np.zeros(2, np.int64))
     agent.credit(ids, np.array([-50.0, 1.0]), np.ones(2, np.bool_))
     assert agent.state_dict()["replay"]["reward"].tolist() == [-2.0, 1.0]
+
+
+def test_epsilon_is_the_share_of_random_choices():
+    mask = np.ones((6000, 4), dtype=np.bool_)
+    q = np.tile(np.float32([0.0, 1.0, 1.0, 0.0]), (6000, 1))
+    assert (greedy_choice(q, mask) == 1).all(), "ties go to the lowest index"
+    chosen = epsilon_greedy_choice(q, mask, 0.4, np.random.default_rng(0).random((6000, 2)))
+    assert abs((chosen != 1).mean() - 0.4 * 3 / 4) < 0.03

@@ -13,7 +13,8 @@ from trimtab.core.observation import FEATURES
 from trimtab.core.request_log import FAILED, SERVED
 from trimtab.core.reward import FAILURE_COST
 from trimtab.errors import UsageError
-from trimtab.problems.routing.gym_env import ENV_ID, FIRST_EPISODE, RoutingSingleEnv, RoutingVectorEnv, register_envs
+from trimtab.problems.base import TRAINING_OFFSET
+from trimtab.problems.routing.gym_env import ENV_ID, RoutingSingleEnv, RoutingVectorEnv, register_envs
 
 # Under way from the first request: server 2 crashes in the middle of the episode, with requests waiting there.
 STORM = """
@@ -160,7 +161,7 @@ def test_drawn_episodes_are_never_those_of_evaluation():
     env._routing.rewards.begin = lambda episodes: asked.extend(episodes) or begin(episodes)
     for seed in range(20):
         env.reset(seed=seed)
-    assert min(asked) >= FIRST_EPISODE
+    assert min(asked) >= TRAINING_OFFSET
     assert len(set(asked)) == 20
 
 

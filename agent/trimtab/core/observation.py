@@ -105,7 +105,8 @@ def _server_row(
     if oldest >= 0:
         sent = ledger.dispatched_s[b, oldest]
         row[13] = min((now - sent) / (work / busy * max(1.0, busy / slots)), CEILING)
-        row[15] = min((now - max(ledger.last_completion_s[b, s], sent)) / unit, CEILING)
+        # A live answer may be booked after the scheduled arrival that it preceded, hence the lower bound.
+        row[15] = _bounded((now - max(ledger.last_completion_s[b, s], sent)) / unit, 0.0, CEILING)
     row[14] = ledger.error_rate[b, s]
 
 

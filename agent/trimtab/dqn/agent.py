@@ -1,18 +1,19 @@
 """The agent: acts, remembers, learns. Glue between network, replay and learner; the environment's loop calls it."""
 
-import json
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from trimtab.dqn.chance import Uniforms, generator_state, restore_generator
 from trimtab.dqn.config import DQNConfig
+from trimtab.dqn.inference import epsilon_greedy_choice, greedy_choice
 from trimtab.dqn.learner import Learner, UpdateStats
 from trimtab.dqn.network import QNetwork, q_values
 from trimtab.dqn.replay import Batch, Replay
 from trimtab.dqn.schedule import linear, updates_scheduled
-from trimtab.dqn.targets import greedy, heuristic_bonus
+from trimtab.dqn.targets import heuristic_bonus
 from trimtab.errors import CheckpointError
 
 F32 = npt.NDArray[np.float32]
@@ -35,7 +36,7 @@ class DQNAgent:
         self._shape = {"features": features, "servers": servers}
         self._learner = Learner(config, features, servers, seed, device)
         self._replay = Replay(config.replay_capacity, servers, features, device)
-        self._explore_rng = np.random.default_rng([seed, _EXPLORE])
+        self._explore = Uniforms(np.random.default_rng([seed, _EXPLORE]))
         self._sample_rng = np.random.default_rng([seed, _SAMPLE])
 
     @property
@@ -73,11 +74,10 @@ class DQNAgent:
 
         Greedy on Q, plus xi H where `heuristic_actions` [B] are given; with `explore`, a share epsilon is uniform over available servers.
         """
-        actions = self._greedy(obs, mask, heuristic_actions)
-        if explore:
-            explorers = self._explore_rng.random(len(actions)) < self.epsilon
-            actions[explorers] = uniform_available(mask[explorers], self._explore_rng)
-        return actions
+        q = self._values(obs, mask, heuristic_actions)
+        if not explore:
+            return greedy_choice(q, mask)
+        return epsilon_greedy_choice(q, mask, self.epsilon, self._explore.take(len(q), 2))
 
     def begin(self, streams: int) -> None:
         """Start one fresh episode in each of `streams` streams."""
@@ -117,7 +117,7 @@ class DQNAgent:
             "decisions": self.decisions,
             "learner": self._learner.state_dict(),
             "replay": self._replay.state_dict(),
-            "explore_rng": generator_state(self._explore_rng),
+            "explore": self._explore.state_dict(),
             "sample_rng": generator_state(self._sample_rng),
         }
 
@@ -130,33 +130,17 @@ class DQNAgent:
         self._learner.load_state_dict(state["learner"])
         self._replay.load_state_dict(state["replay"])
         self.decisions = state["decisions"]
-        restore_generator(self._explore_rng, state["explore_rng"])
+        self._explore.load_state_dict(state["explore"])
         restore_generator(self._sample_rng, state["sample_rng"])
 
-    def _greedy(self, obs: F32, mask: Bool, heuristic_actions: I64 | None) -> I64:
-        q, available = q_values(self.policy_network, obs, mask), torch.from_numpy(mask)
+    def _values(self, obs: F32, mask: Bool, heuristic_actions: I64 | None) -> F32:
+        q = q_values(self.policy_network, obs, mask)
         if heuristic_actions is not None:
-            bonus = heuristic_bonus(q, available, torch.from_numpy(heuristic_actions), self.config.heuristic_margin)
+            bonus = heuristic_bonus(q, torch.from_numpy(mask), torch.from_numpy(heuristic_actions), self.config.heuristic_margin)
             q = q + self.heuristic_weight * bonus
-        actions: I64 = greedy(q, available).numpy()
-        return actions
+        values: F32 = q.numpy()
+        return values
 
     def _sample(self) -> Batch:
         c = self.config
         return self._replay.sample(self._sample_rng, c.batch, c.n_step, c.discount)
-
-
-def uniform_available(mask: Bool, rng: np.random.Generator) -> I64:
-    """One server per row, uniform over the available ones: mask [B, S] -> [B] int64."""
-    chosen: I64 = np.where(mask, rng.random(mask.shape), -1.0).argmax(axis=1)
-    return chosen
-
-
-def generator_state(rng: np.random.Generator) -> str:
-    """The generator's state as JSON text, since a weights-only load refuses its 128-bit integers in any other form."""
-    return json.dumps(rng.bit_generator.state)
-
-
-def restore_generator(rng: np.random.Generator, text: str) -> None:
-    """Put `rng` into the state that `generator_state` wrote."""
-    rng.bit_generator.state = json.loads(text)

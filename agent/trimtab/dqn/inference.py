@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from trimtab.core.compiled import compiled_sums
+from trimtab.core.compiled import compiled, compiled_sums
 
 F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
 
@@ -55,6 +57,48 @@ def set_q_values(weights: SetWeights, obs: F32, mask: Bool) -> F32:
     q = np.empty(mask.shape, dtype=np.float32)
     _forward(weights, obs, mask, first, second, pooled, context, q)
     return q
+
+
+def greedy_choice(q: F32, mask: Bool) -> I64:
+    """The open choice of highest Q per row, ties to the lowest index: q and mask [B, S] -> [B] int64."""
+    chosen = np.empty(len(q), dtype=np.int64)
+    _choose(q, mask, chosen)
+    return chosen
+
+
+def epsilon_greedy_choice(q: F32, mask: Bool, epsilon: float, draws: F64) -> I64:
+    """With probability epsilon a uniform open choice, else the greedy one: q, mask [B, S], uniform draws [B, 2] -> [B] int64.
+
+    One call, because each of the array operations that it stands for would let go of the interpreter lock.
+    """
+    chosen = greedy_choice(q, mask)
+    _explore(mask, epsilon, draws, chosen)
+    return chosen
+
+
+@compiled
+def _explore(mask: Bool, epsilon: float, draws: F64, chosen: I64) -> None:
+    for b in range(mask.shape[0]):
+        if draws[b, 0] >= epsilon:
+            continue
+        count = 0
+        for s in range(mask.shape[1]):
+            count += mask[b, s]
+        left = int(draws[b, 1] * count)
+        for s in range(mask.shape[1]):
+            if mask[b, s]:
+                if left == 0:
+                    chosen[b] = s
+                left -= 1
+
+
+@compiled
+def _choose(q: F32, mask: Bool, chosen: I64) -> None:
+    for b in range(q.shape[0]):
+        chosen[b] = -1
+        for s in range(q.shape[1]):
+            if mask[b, s] and (chosen[b] < 0 or q[b, s] > q[b, chosen[b]]):
+                chosen[b] = s
 
 
 @compiled_sums

@@ -31,6 +31,11 @@ class QNetwork(nn.Module, ABC):
     number that the action rule and the targets ignore.
     """
 
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where the parameters lie."""
+
     @abstractmethod
     def forward(self, obs: Tensor, mask: Tensor) -> Tensor:
         """Q values, [B, S]."""
@@ -53,6 +58,10 @@ class SetNetwork(QNetwork):
         self.advantage = _linear(hidden, 1, generator)
         self.value = _linear(hidden, 1, generator) if dueling else None
         self._views: tuple[int, SetWeights] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.own.weight.device
 
     def forward(self, obs: Tensor, mask: Tensor) -> Tensor:
         batch, servers, features = obs.shape
@@ -91,6 +100,10 @@ class FlatNetwork(QNetwork):
         self.advantage = _linear(hidden, servers, generator)
         self.value = _linear(hidden, 1, generator) if dueling else None
 
+    @property
+    def device(self) -> torch.device:
+        return self.layer_1.weight.device
+
     def forward(self, obs: Tensor, mask: Tensor) -> Tensor:
         present = mask.to(obs.dtype)  # [B, S]
         x = torch.cat(((obs * present.unsqueeze(-1)).flatten(1), present), dim=1)  # [B, S * F + S]
@@ -111,7 +124,7 @@ def build_network(config: DQNConfig, features: int, servers: int, generator: tor
 
 def q_values(network: QNetwork, obs: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]) -> Tensor:
     """Q [B, S] on the CPU, without gradients, for numpy obs [B, S, F] and mask [B, S]; wherever the network lives."""
-    device = next(network.parameters()).device
+    device = network.device
     if mask.size <= _FEW_ROWS and device.type == "cpu" and isinstance(network, SetNetwork):
         return torch.from_numpy(set_q_values(network.weights(), obs, mask))
     with torch.inference_mode():

@@ -6,9 +6,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from trimtab.problems.base import TRAINING_OFFSET as TRAINING_OFFSET
+
 I64 = npt.NDArray[np.int64]
 
-TRAINING_OFFSET: Final = 1_000_000  # training episodes are numbered from here, so that evaluation never replays one
 _POLICY_KEY: Final = (2,)
 
 

@@ -75,17 +75,24 @@ class Trainer:
         if self._heuristic is not None:
             self._heuristic.reset(policy_seeds(self.seed, episodes))
         self.agent.begin(len(episodes))
+        seen: list[tuple[F32, Mask, I64]] = []
         for moment in play(env, self._choose, self.seed, episodes):
             if moment.number >= 0:
-                self._ids.append(self.agent.observe(self._obs, _open(moment.view), moment.actions))
+                seen.append((self._obs, _open(moment.view), moment.actions))
+            if not env.realtime:  # live, remembering and learning wait for the end: in between they would make requests late
+                self._remember(seen)
                 self._credit(env)
-                if not env.realtime:
-                    self._updates += self.agent.learn()
+                self._updates += self.agent.learn()
         closing = env.closing()
+        self._remember(seen)
         self.agent.finish(self.problem.observe(closing), _open(closing))
         env.drain()
         self._credit(env)
-        self._updates += self.agent.learn()  # on a live fleet only now: a gradient step in between would make requests late
+        self._updates += self.agent.learn()
+
+    def _remember(self, seen: list[tuple[F32, Mask, I64]]) -> None:
+        self._ids += [self.agent.observe(*decision) for decision in seen]
+        seen.clear()
 
     def _choose(self, view: Any) -> I64:
         self._obs = self.problem.observe(view)

@@ -1,10 +1,12 @@
 """Plays a scenario's faults on live servers: each is switched on and off at its time by one thread."""
 
+import logging
 import threading
 import time
 from typing import Any, Final
 
 from trimtab.core.scenario import Fault, Scenario
+from trimtab.errors import FleetError
 from trimtab.fleets.client import ServerClient
 
 _SERVER_SIDE: Final = frozenset({"slowdown", "fail_fast", "error_share", "freeze", "crash"})  # leave and join are the balancer's
@@ -52,13 +54,19 @@ class FaultTimeline:
             self._switch(edge)
 
     def _switch(self, edge: float) -> None:
-        """Set what is on from this moment: servers know faults as a set, so each changed one is cleared and set anew."""
-        changed = {server for server, fault in self._faults if edge in (fault.start_s, fault.end_s)}
-        for server in changed:
-            self._client.clear_faults(server)
-            for _, fault in (pair for pair in self._faults if pair[0] == server):
-                if fault.start_s <= edge < fault.end_s:
-                    self._client.set_fault(server, fault_body(fault))
+        """Set what is on from this moment."""
+        for server in {server for server, fault in self._faults if edge in (fault.start_s, fault.end_s)}:
+            try:
+                self._set(server, edge)
+            except FleetError as error:  # a server that died by itself; the other servers' faults must still be played
+                logging.getLogger(__name__).warning("fault of server %d not switched: %s", server + 1, error)
+
+    def _set(self, server: int, edge: float) -> None:
+        """Servers know faults as a set, so it is cleared and set anew."""
+        self._client.clear_faults(server)
+        for index, fault in self._faults:
+            if index == server and fault.start_s <= edge < fault.end_s:
+                self._client.set_fault(server, fault_body(fault))
 
     def _clear(self, faults: list[tuple[int, Fault]]) -> None:
         for server in sorted({server for server, _ in faults}):

@@ -121,7 +121,9 @@ class HttpFleet:
     def _collect(self, deadline_s: float) -> list[_Done]:
         """Answers until the deadline; an infinite one ends when nothing is in flight."""
         arrived: list[_Done] = []
-        give_up_s = time.monotonic() + READ_TIMEOUT_S + DRAIN_GRACE_S
+        started_s = time.monotonic()
+        # Behind silent servers requests wait for a thread too, one time-out after the other.
+        give_up_s = started_s + READ_TIMEOUT_S * (1 + self._in_flight // len(self._threads)) + DRAIN_GRACE_S
         while not math.isinf(deadline_s) or self._in_flight > len(arrived):
             now = time.monotonic()
             left = min(deadline_s + self._started_s, give_up_s) - now
@@ -129,7 +131,8 @@ class HttpFleet:
                 done = self._done.get(timeout=left) if left > 0 else self._done.get_nowait()
             except queue.Empty:
                 if math.isinf(deadline_s):
-                    raise FleetError(f"{self._in_flight} requests have no answer after {READ_TIMEOUT_S:.0f} s; check the servers") from None
+                    lost, self._in_flight = self._in_flight - len(arrived), 0  # the next reset must not wait for them again
+                    raise FleetError(f"{lost} requests have no answer after {give_up_s - started_s:.0f} s; check the servers") from None
                 break
             if done[1] == self._round:
                 arrived.append(done)

@@ -7,6 +7,7 @@ import numpy as np
 from trimtab.core.observation import FEATURES, observation
 from trimtab.core.request_log import I64
 from trimtab.dqn.checkpoint import load_checkpoint, load_network
+from trimtab.dqn.inference import greedy_choice
 from trimtab.dqn.network import QNetwork, q_values
 from trimtab.policies.base import RoutingView
 
@@ -24,7 +25,7 @@ class LearnedPolicy:
     def select(self, view: RoutingView) -> I64:
         available = np.ascontiguousarray(view.available)
         q = q_values(self._network, observation(view), available).numpy()
-        return np.asarray(np.where(available, q, -np.inf).argmax(axis=1), dtype=np.int64)
+        return greedy_choice(q, available)
 
 
 def load_policy(path: Path, problem: str, servers: int, name: str = "dqn", device: str = "cpu") -> LearnedPolicy:

@@ -21,12 +21,11 @@ from trimtab.core.reward import REWARDS, RewardKind
 from trimtab.core.scenario import Scenario
 from trimtab.errors import UsageError
 from trimtab.policies.base import RoutingView
-from trimtab.problems.base import F32, Credits
+from trimtab.problems.base import F32, TRAINING_OFFSET, Credits
 from trimtab.problems.routing.gym_steps import StepRewards, open_world
 from trimtab.problems.routing.world import TRAINING_WARMUP, LiveWorld, TwinWorld
 
 ENV_ID: Final = "trimtab/Routing-v0"
-FIRST_EPISODE: Final = 1_000_000  # below are the episodes of evaluation, which training must never see
 _EPISODES_END: Final = 2**31
 _LOG_RATIO: Final = 3.0  # bound of logarithms of ratios
 _MOST_SLOTS: Final = 1024  # that a scenario allows
@@ -70,7 +69,7 @@ class _Routing:
             raise UsageError(f"unknown reset option {unknown[0]!r}; allowed: 'episode', the number of the episode to play")
         if "episode" in options:
             return self.rewards.begin(range(options["episode"], options["episode"] + self.batch))
-        return self.rewards.begin(rng.integers(FIRST_EPISODE, _EPISODES_END, self.batch).tolist())
+        return self.rewards.begin(rng.integers(TRAINING_OFFSET, _EPISODES_END, self.batch).tolist())
 
     def close(self) -> None:
         if not self._closed:
@@ -113,11 +112,9 @@ class RoutingSingleEnv(gymnasium.Env[F32, np.int64]):
     | 12 | ratio_slow     | the same, about the last 20                                        | -      | -3  | 3                        |
     | 13 | age            | age of the oldest request in flight / what it was expected to take | -      | 0   | 20                       |
     | 14 | error_rate     | share of recent answers that failed                                | -      | 0   | 1                        |
-    | 15 | silence        | time since the last answer while something is in flight            | unit   | -20 | 20                       |
+    | 15 | silence        | time since the last answer while something is in flight            | unit   | 0   | 20                       |
     | 16 | load           | arrival rate x unit / all slots                                    | -      | 0   | 4                        |
     | 17 | share_of_class | how common this request's class is                                 | -      | 0   | 1                        |
-
-    Silence falls below 0 on live servers alone: an answer may come in between the scheduled arrival and the look at the queue.
 
     ## Rewards
 
@@ -246,7 +243,7 @@ class RoutingVectorEnv(VectorEnv[F32, I64, Any]):
 def observation_space(scenario: Scenario, decisions: int) -> gymnasium.spaces.Box:
     """Bounds of the flattened observation of the scenario's servers.  # [S * F]"""
     most = math.log1p(TRAINING_WARMUP + decisions + 1)  # every request of an episode in flight at one server
-    bounds = {"in_flight": (0.0, most), "silence": (-CEILING, CEILING), **_BOUNDS}
+    bounds = {"in_flight": (0.0, most), **_BOUNDS}
     row = np.array([bounds.get(name, (0.0, CEILING)) for name in FEATURES])  # [F, 2]
     low, high = np.tile(row.T, len(scenario.servers)).astype(np.float32)  # [2, S * F]
     return gymnasium.spaces.Box(low, high, dtype=np.float32)

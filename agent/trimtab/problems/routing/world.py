@@ -40,16 +40,13 @@ class TwinWorld:
         self._draw = draw
         self._fixed = fixed
         self._reward: RewardKind = reward
-        self._kept: tuple[tuple[Scenario, ...], SimulatedFleet] | None = None
 
     def training_env(self, decisions: int, batch: int) -> RoutingEnv:
-        plan = Plan(TRAINING_WARMUP, decisions, closing=True, reward=self._reward)
-        return RoutingEnv(lambda seed, episodes: self._build(plan, seed, episodes), plan, batch)
+        return self._env(Plan(TRAINING_WARMUP, decisions, closing=True, reward=self._reward), batch)
 
     def evaluation_env(self, batch: int) -> RoutingEnv:
         first = self._draw(0, 0)
-        plan = Plan(first.warmup, first.requests, closing=False, reward=self._reward)
-        return RoutingEnv(lambda seed, episodes: self._build(plan, seed, episodes), plan, batch)
+        return self._env(Plan(first.warmup, first.requests, closing=False, reward=self._reward), batch)
 
     def episode_s(self) -> float:
         return 0.0
@@ -63,11 +60,16 @@ class TwinWorld:
     def close(self) -> None:
         """Nothing to let go of."""
 
-    def _build(self, plan: Plan, seed: int, episodes: Sequence[int]) -> tuple[Fleet, Episodes]:
-        scenarios = tuple(self._draw(seed, number) for number in episodes)
-        if self._kept is None or not self._fixed or len(self._kept[0]) != len(scenarios):
-            self._kept = scenarios, SimulatedFleet(scenarios)
-        return self._kept[1], draw_episodes(scenarios, plan, seed, episodes)
+    def _env(self, plan: Plan, batch: int) -> RoutingEnv:
+        kept: list[SimulatedFleet] = []  # the fleets of the last reset, of this environment alone
+
+        def build(seed: int, episodes: Sequence[int]) -> tuple[Fleet, Episodes]:
+            scenarios = tuple(self._draw(seed, number) for number in episodes)
+            if not self._fixed or not kept or len(kept[0].scenarios) != len(scenarios):
+                kept[:] = [SimulatedFleet(scenarios)]
+            return kept[0], draw_episodes(scenarios, plan, seed, episodes)
+
+        return RoutingEnv(build, plan, batch)
 
 
 class LiveWorld:
