@@ -5,7 +5,7 @@ TORCH_FLAGS ?=#         where torch comes from, as pip options; see README, "A C
 OUT ?=#                 make train: the run's folder; empty: Models, or Models/runs/<time> where Models holds a run
 TRAIN_FLAGS ?=#         make train: further options of train_dqn.py
 EVALUATE_FLAGS ?=#      make train: further options of the evaluation in the twin
-LIVE_FLAGS ?= --episodes 2 --policies dqn,sed-online,least-outstanding,peak-ewma
+LIVE_FLAGS ?= --episodes 3 --policies dqn,sed-online,least-outstanding
 BENCH_FLAGS ?=#         make bench: such as --seconds 0.5 --rounds 1
 
 VENV := .venv
@@ -40,8 +40,11 @@ $(VENV)/dev.stamp: $(VENV)/runtime.stamp pyproject.toml
 
 # Compiled kernels are cached beside their modules; tiny runs in the twin compile those that training and evaluation need. One fleet and
 # two: arrays of one fleet have a memory layout of their own, hence compiled code of their own, which live runs use.
-$(VENV)/kernels.stamp: $(VENV)/runtime.stamp
+# They are compiled anew when any of their files changes: numba itself looks at a kernel's own file only, not at those it uses.
+KERNELS := $(wildcard agent/trimtab/core/*.py agent/trimtab/fleets/twin_*.py agent/trimtab/policies/*.py agent/trimtab/dqn/inference.py)
+$(VENV)/kernels.stamp: $(VENV)/runtime.stamp $(KERNELS)
 	@echo "compiling kernels (once)"
+	@find agent -name '*.nbi' -o -name '*.nbc' | xargs rm -f
 	@for fleets in 1 2; do \
 	  $(PY) agent/train_dqn.py --backend twin --episodes $$fleets --out $(VENV)/warm --overwrite && \
 	  $(PY) agent/evaluate_dqn.py --episodes $$fleets --out $(VENV)/warm --overwrite || exit 1; \
@@ -60,7 +63,8 @@ train: $(VENV)/kernels.stamp
 	  done; \
 	fi; \
 	$(PY) agent/train_dqn.py --out "$$out" $(TRAIN_FLAGS); \
-	$(PY) agent/evaluate_dqn.py --out "$$out" --overwrite $(EVALUATE_FLAGS); \
+	twin="$$out/calibrated.toml"; [ -e "$$twin" ] || twin=compose-default; \
+	$(PY) agent/evaluate_dqn.py --out "$$out" --overwrite --scenario "$$twin" $(EVALUATE_FLAGS); \
 	$(PY) agent/evaluate_dqn.py --out "$$out" --overwrite --backend http --csv "$$out/metrics/evaluation_live.csv" $(LIVE_FLAGS); \
 	$(PY) agent/visualize.py --csv "$$out/metrics/training_metrics.csv" "$$out/metrics/evaluation.csv" \
 	  "$$out/metrics/evaluation_live.csv" --out "$$out/metrics/plots"

@@ -72,7 +72,7 @@ def test_config_holds_settings_and_what_they_ran_on(tmp_path):
     assert written["seed"] == 5
     assert written["learner"] == {"hidden": 8}
     assert set(written["versions"]) >= {"trimtab", "python", "torch", "numpy", "numba"}
-    assert {"commit", "threads", "cores", "machine"} <= set(written)
+    assert {"commit", "threads", "cores", "processor"} <= set(written)
 
 
 def test_provenance_is_plain_data():

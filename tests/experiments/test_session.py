@@ -191,8 +191,8 @@ def test_a_run_is_not_resumed_as_another(tiny, tmp_path, key, value):
 def test_another_thread_count_is_said(tiny, tmp_path, monkeypatch):
     folder = RunFolder(tmp_path / "Models")
     run(tiny, folder)
-    here = session.provenance()
-    monkeypatch.setattr(session, "provenance", lambda: here | {"threads": 64})
+    here = session.hardware()
+    monkeypatch.setattr(session, "hardware", lambda: here | {"threads": 64})
     assert any("threads = 1" in note for note in run(tiny, folder, resume=True).notes)
 
 

@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--episodes", type=options.positive, default=None, metavar="N", help="in all, resumed ones included (default 6000)")
     parser.add_argument("--live-episodes", type=options.count, default=None, metavar="N", help="fine-tuning of hybrid (default 20)")
     parser.add_argument("--heuristic", default=None, metavar="NAME", help="policy whose action gets a bonus while learning")
+    parser.add_argument("--reward", default=None, metavar="NAME", help="response (default) or integral: what a decision is paid by")
     parser.add_argument("--set", dest="learner", type=options.learner_setting, action="append", metavar="KEY=VALUE", help="learner setting")
     parser.add_argument("--out", type=Path, default=None, metavar="DIR", help="where the run is written (default Models)")
     start = parser.add_mutually_exclusive_group()
@@ -79,7 +80,7 @@ def _train(problem: Problem, args: argparse.Namespace) -> int:
 
 def _changes(args: argparse.Namespace) -> dict[str, Any]:
     """The settings that the command line names."""
-    names = ("problem", "scenario", "backend", "servers", "seed", "heuristic", "episodes", "live_episodes")
+    names = ("problem", "scenario", "backend", "servers", "seed", "reward", "heuristic", "episodes", "live_episodes")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.learner:
         given["learner"] = DQNConfig.from_dict(dict(args.learner)).to_dict()
@@ -89,20 +90,27 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
 def _run(session: "TrainingSession") -> int:
     started = time.monotonic()
     first = session.trainer.episode
-    _say(f"{session.settings.backend} training of {session.problem.id}, {session.settings.scenario}, into {session.folder.root}")
+    settings = session.settings
+    _say(f"{settings.backend} training of {session.problem.id}, {settings.scenario}, on {session.where}, into {session.folder.root}")
     try:
         with Bar("episodes", session.total, done=first) as bar:
             for rows in session.run():
+                _tell(session)
                 bar.update(session.trainer.episode, training_text(_average(rows)))
     except KeyboardInterrupt:
         _say(f"stopped; the state of {session.folder.resume_state} is kept: continue with --resume")
         raise
-    for note in session.notes:
-        _say(f"note: {note}")
     done, elapsed = session.trainer.episode - first, time.monotonic() - started
     _say(f"{done} episodes, {session.agent.decisions} decisions, {session.agent.updates} gradient steps in all; {elapsed:.0f} s")
     print(session.folder.final)
     return 0
+
+
+def _tell(session: "TrainingSession") -> None:
+    """Say what the session has noted since the last time."""
+    for note in session.notes:
+        _say(f"note: {note}")
+    session.notes.clear()
 
 
 def _average(rows: Sequence[dict[str, Cell]]) -> dict[str, Cell]:

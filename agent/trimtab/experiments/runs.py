@@ -91,13 +91,24 @@ def provenance() -> dict[str, Any]:
 
     versions = {"trimtab": trimtab.__version__, "python": platform.python_version(), "torch": torch.__version__}
     versions |= {"numpy": np.__version__, "numba": numba.__version__}
-    return {
-        "versions": versions,
-        "commit": commit(),
-        "threads": torch.get_num_threads(),
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
-    }
+    return {"versions": versions, "commit": commit(), "cores": os.cpu_count(), **hardware()}
+
+
+def hardware() -> dict[str, Any]:
+    """What bit-for-bit equality depends on: another processor or number of threads rounds sums in another order."""
+    import torch
+
+    return {"threads": torch.get_num_threads(), "processor": processor()}
+
+
+def processor() -> str:
+    """The processor's model where the system tells it (Linux: /proc/cpuinfo), else its kind."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
 
 
 def commit() -> str | None:

@@ -17,7 +17,7 @@ from trimtab.dqn.config import DQNConfig
 from trimtab.errors import CheckpointError, UsageError
 from trimtab.experiments.csv_log import CsvLog
 from trimtab.experiments.curriculum import CHECKPOINT_EVERY, EPISODES
-from trimtab.experiments.runs import RunFolder, provenance
+from trimtab.experiments.runs import RunFolder, hardware
 from trimtab.experiments.train import Row, Stage, Trainer, training_columns
 from trimtab.problems.base import Problem, Task, World
 
@@ -34,6 +34,7 @@ class Settings:
     backend: str = "hybrid"
     servers: tuple[str, ...] = ()
     seed: int = 0
+    reward: str = ""  # what is rewarded; empty: the problem's default
     heuristic: str | None = None
     episodes: int = EPISODES
     live_episodes: int = 20
@@ -70,7 +71,7 @@ class TrainingSession:
         self.problem = problem
         self.settings = settings
         self.folder = folder
-        task = Task(settings.scenario, "twin" if settings.backend == "twin" else "http", settings.servers)
+        task = Task(settings.scenario, "twin" if settings.backend == "twin" else "http", settings.servers, settings.reward)
         self.agent = DQNAgent(settings.learner, len(problem.features), problem.choices(task), settings.seed, device)
         hint = None if settings.heuristic is None else problem.build_policy(settings.heuristic)
         self.trainer = Trainer(problem, self.agent, settings.seed, hint)
@@ -81,6 +82,11 @@ class TrainingSession:
         self._saved_s = 0.0
         self._world: World
         self._is_ours = False
+
+    @property
+    def where(self) -> str:
+        """What it trains on, in a few words."""
+        return self._world.note
 
     @property
     def total(self) -> int:
@@ -113,10 +119,10 @@ class TrainingSession:
         self.agent.load_state_dict(state["agent"])
         self.trainer.episode = state["episode"]
         self._log.cut(state["episode"])
-        here = provenance()
-        for key in ("threads", "machine"):
-            if state[key] != here[key]:
-                self.notes.append(f"the run had {key} = {state[key]}, now {here[key]}: it goes on, but not bit for bit as it would have")
+        for key, here in hardware().items():
+            if state["hardware"][key] != here:
+                found = f"the run had {key} = {state['hardware'][key]}, now {here}"
+                self.notes.append(f"{found}: it goes on, but not bit for bit as it would have")
 
     def run(self) -> Iterator[list[Row]]:
         """Train to the end. Rows are on disk before they are yielded, and Ctrl-C at any moment keeps the last state."""
@@ -133,9 +139,8 @@ class TrainingSession:
 
     def save(self) -> None:
         """Replace resume.pth by the present state: everything that going on needs."""
-        here = provenance()
         state = {"settings": self.settings.to_dict(), "episode": self.trainer.episode, "agent": self.agent.state_dict()}
-        save_state(self.folder.resume_state, {**state, "threads": here["threads"], "machine": here["machine"]})
+        save_state(self.folder.resume_state, {**state, "hardware": hardware()})
         self._saved_s = time.monotonic()
 
     def checkpoint(self) -> Checkpoint:
@@ -160,7 +165,7 @@ class TrainingSession:
         """The calibrated twin; measured once a run, since a resumed run must go on in the same twin."""
         path = self.folder.calibrated
         if path.exists():
-            return self._open(Task(str(path), "twin"))
+            return self._open(Task(str(path), "twin", reward=self.settings.reward))
         self.notes.append(f"calibrated the twin on {live.note}: {path}")
         return live.calibrate(path)
 

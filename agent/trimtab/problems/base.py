@@ -83,6 +83,7 @@ class Task:
     scenario: str  # id, path, or family:NAME
     backend: str  # twin or http
     servers: tuple[str, ...] = ()  # URLs of a live fleet; empty: find or start one
+    reward: str = ""  # one of the problem's `rewards`; empty: its default
 
 
 class Problem(Protocol):
@@ -102,6 +103,10 @@ class Problem(Protocol):
     @property
     def evaluation_metrics(self) -> tuple[str, ...]:
         """Metric columns of evaluation.csv."""
+
+    @property
+    def rewards(self) -> tuple[str, ...]:
+        """Names of what may be rewarded, the default first."""
 
     @property
     def default_scenario(self) -> str: ...

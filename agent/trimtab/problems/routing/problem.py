@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final, cast
 
 from trimtab.core.observation import F32, FEATURES, observation
+from trimtab.core.reward import REWARDS, RewardKind
 from trimtab.core.scenario import Scenario
 from trimtab.errors import FleetError, UsageError
 from trimtab.fleets.client import ServerClient, check_url
@@ -49,6 +50,7 @@ class Routing:
         "optimal_decision_rate",
         "schedule_lag_ms",
     )
+    rewards: tuple[str, ...] = REWARDS
     default_scenario = "compose-default"
     default_policies = (catalogue.LEARNED, *catalogue.NAMES)
 
@@ -81,13 +83,14 @@ class Routing:
         return [(catalogue.LEARNED, "learned: the model of --model"), *rows]
 
     def open(self, task: Task) -> World:
+        reward = reward_kind(task.reward)
         if task.backend == "twin":
             if task.scenario.startswith(FAMILY):
-                return family_twin(task.scenario.removeprefix(FAMILY))
-            return fixed_twin(load_scenario(task.scenario))
+                return family_twin(task.scenario.removeprefix(FAMILY), reward)
+            return fixed_twin(load_scenario(task.scenario), reward)
         if task.scenario.startswith(FAMILY):
             raise UsageError(f"{task.scenario!r} draws a fleet an episode, which live servers cannot; use --backend twin or one scenario")
-        return open_live(load_scenario(task.scenario), task.servers)
+        return open_live(load_scenario(task.scenario), task.servers, reward)
 
     def _scenario(self, task: Task) -> Scenario:
         if task.scenario.startswith(FAMILY):
@@ -95,21 +98,29 @@ class Routing:
         return load_scenario(task.scenario)
 
 
-def open_live(scenario: Scenario, urls: tuple[str, ...]) -> LiveWorld:
+def reward_kind(name: str) -> RewardKind:
+    """The reward of that name, the default for none. Raises `UsageError`."""
+    for kind in REWARDS:
+        if name in {kind, ""}:
+            return kind
+    raise UsageError(f"unknown reward {name!r}; allowed: {', '.join(REWARDS)}; choose one with --reward")
+
+
+def open_live(scenario: Scenario, urls: tuple[str, ...], reward: RewardKind = "response") -> LiveWorld:
     """The given servers; else those that the scenario names; else the Compose fleet where it answers; else local processes."""
     if urls:
-        return LiveWorld(scenario, [check_url(url) for url in urls], f"live servers {', '.join(urls)}")
+        return LiveWorld(scenario, [check_url(url) for url in urls], f"live servers {', '.join(urls)}", reward=reward)
     named = [one.url for one in scenario.servers if one.url is not None]
     if len(named) == len(scenario.servers):
-        return LiveWorld(scenario, named, f"live servers of {scenario.id}: {', '.join(named)}")
+        return LiveWorld(scenario, named, f"live servers of {scenario.id}: {', '.join(named)}", reward=reward)
     if _is_compose_fleet(scenario):
         published = [f"http://localhost:{port}" for port in COMPOSE_PORTS]
-        return LiveWorld(scenario, published, f"Compose fleet at localhost:{COMPOSE_PORTS[0]}-{COMPOSE_PORTS[-1]}")
+        return LiveWorld(scenario, published, f"Compose fleet at localhost:{COMPOSE_PORTS[0]}-{COMPOSE_PORTS[-1]}", reward=reward)
     faults = any(one.kind not in {"leave", "join"} for one in scenario.faults)
     local = LocalServers(scenario, faults_enabled=faults)
     local.start()
     try:
-        return LiveWorld(scenario, local.urls, f"{len(local.urls)} local server processes", local)
+        return LiveWorld(scenario, local.urls, f"{len(local.urls)} local server processes", local, reward)
     except BaseException:
         local.stop()  # also on Ctrl-C: no process is left behind
         raise

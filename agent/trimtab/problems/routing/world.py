@@ -77,11 +77,14 @@ class LiveWorld:
 
     backend = "http"
 
-    def __init__(self, scenario: Scenario, urls: Sequence[str], note: str, local: LocalServers | None = None) -> None:
+    def __init__(
+        self, scenario: Scenario, urls: Sequence[str], note: str, local: LocalServers | None = None, reward: RewardKind = "response"
+    ) -> None:
         self.scenario = scenario
         self.scenario_id = scenario.id
         self.note = note
         self._local = local
+        self._reward: RewardKind = reward
         rehearse(scenario)
         self._fleet = HttpFleet(scenario, urls)
 
@@ -90,7 +93,7 @@ class LiveWorld:
         return self._fleet
 
     def training_env(self, decisions: int, batch: int) -> RoutingEnv:
-        return self._env(Plan(TRAINING_WARMUP, decisions, closing=True))
+        return self._env(Plan(TRAINING_WARMUP, decisions, closing=True, reward=self._reward))
 
     def evaluation_env(self, batch: int) -> RoutingEnv:
         return self._env(Plan(self.scenario.warmup, self.scenario.requests, closing=False))
@@ -104,7 +107,7 @@ class LiveWorld:
         path.parent.mkdir(parents=True, exist_ok=True)
         when = time.strftime("%Y-%m-%d %H:%M:%S")
         save_scenario(path, measured, description=f"{self.scenario.id} as measured on live servers at {when}")
-        return fixed_twin(measured)
+        return fixed_twin(measured, self._reward)
 
     def describe(self) -> Mapping[str, Any]:
         return {"backend": self.backend, "scenario": self.scenario_id, "servers": list(self._fleet.client.urls)}
