@@ -78,7 +78,7 @@ def test_links_and_pictures_exist(path):
 
 def code_of(path):
     """Lines of code blocks (fenced or indented) and pieces of inline code, without comments."""
-    text = text_of(path)
+    text = re.sub(r" \\\n\s+", " ", text_of(path))
     fenced = re.findall(r"^```\w*\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     lines = [line for block in fenced for line in block.splitlines()] + re.findall(r"^ {4}(.*)$", prose, flags=re.MULTILINE)
