@@ -102,3 +102,9 @@ def test_cuda_starts_from_the_same_weights_and_steps():
     assert all(torch.equal(a, b.cpu()) for a, b in zip(cpu.online.parameters(), cuda.online.parameters(), strict=True))
     moved = Batch(**{f.name: getattr(batch(), f.name).cuda() for f in dataclasses.fields(Batch)})
     assert cuda.update(moved).loss == pytest.approx(cpu.update(batch()).loss, rel=1e-3)
+
+
+def test_cuda_where_there_is_none_is_said(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="allowed here: auto, cpu"):
+        resolve_device("cuda")

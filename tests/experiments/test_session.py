@@ -15,7 +15,7 @@ from trimtab.dqn.config import DQNConfig
 from trimtab.errors import CheckpointError, FleetError, ResultsError, UsageError
 from trimtab.experiments import session
 from trimtab.experiments.runs import RunFolder
-from trimtab.experiments.session import Settings, TrainingSession, default_model, resolve_device, resumed_settings
+from trimtab.experiments.session import Settings, TrainingSession, default_model, resumed_settings
 from trimtab.problems.routing.problem import Routing
 from trimtab.problems.routing.scenario_files import load_scenario
 
@@ -294,18 +294,7 @@ def test_control_c_keeps_the_state_and_says_how_to_go_on(driver, tiny, tmp_path)
     same_run(killed, whole_run(tiny, tmp_path))
 
 
-# Devices and models
-
-
-def test_devices():
-    assert resolve_device("cpu") == "cpu"
-    assert resolve_device("auto") in {"cpu", "cuda"}
-
-
-def test_cuda_where_there_is_none_is_said(monkeypatch):
-    monkeypatch.setattr(session.torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UsageError, match="--device cpu"):
-        resolve_device("cuda")
+# Models
 
 
 def test_the_default_model_is_the_run_s_own_then_the_reference(tmp_path):

@@ -65,7 +65,8 @@ def _body(args: argparse.Namespace) -> int:
 
 def _train(problem: Problem, args: argparse.Namespace) -> int:
     # Imported here: torch takes seconds, and --help or a mistyped option should not wait for it.
-    from trimtab.experiments.session import Settings, TrainingSession, resolve_device, resumed_settings
+    from trimtab.dqn.learner import resolve_device
+    from trimtab.experiments.session import Settings, TrainingSession, resumed_settings
 
     folder = RunFolder(args.out or models_dir())
     changes = _changes(args)

@@ -66,7 +66,7 @@ def resumed_settings(folder: RunFolder, changes: Mapping[str, Any]) -> Settings:
 class TrainingSession:
     """Owns the worlds, the agent and the files of one run; use it as a context manager."""
 
-    def __init__(self, problem: Problem, settings: Settings, folder: RunFolder, device: str) -> None:
+    def __init__(self, problem: Problem, settings: Settings, folder: RunFolder, device: torch.device | str) -> None:
         torch.set_num_threads(1)  # the learner halves its batches over threads of its own; torch's would spin beside them
         self.problem = problem
         self.settings = settings
@@ -107,7 +107,7 @@ class TrainingSession:
         self._world = self._open(self._task)
         self.folder.claim(overwrite=overwrite)
         self._is_ours = True
-        self.folder.write_config(self.settings.to_dict())
+        self.folder.write_config({**self.settings.to_dict(), "world": dict(self._world.describe())})
         self.save()  # before the CSV: a run killed in between can be resumed, one killed earlier has left nothing
         self._log.create()
 
@@ -183,15 +183,6 @@ class TrainingSession:
         logger.addHandler(handler)
         logger.error("episode %d", self.trainer.episode, exc_info=error)
         handler.close()
-
-
-def resolve_device(name: str) -> str:
-    """`auto` is cuda where there is one. Raises `UsageError` where cuda was asked for and is not there."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: this machine's torch sees no GPU; use --device cpu or auto")
-    return name
 
 
 def default_model(folder: RunFolder, reference: Path) -> Path:

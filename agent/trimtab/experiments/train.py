@@ -42,7 +42,8 @@ class Trainer:
         self.episode = 0
         self._heuristic = heuristic
         self._obs: F32
-        self._ids: list[I64] = []
+        self._ids: I64 = np.zeros((0, 0), dtype=np.int64)  # [decisions, B] replay's number of each decision of this batch
+        self._remembered = 0  # decisions that have one
         self._updates: list[UpdateStats] = []
 
     def run(self, stages: Sequence[Stage]) -> Iterator[list[Row]]:
@@ -57,6 +58,7 @@ class Trainer:
         wanted = batch_at(self.episode, stage.last, BATCH)
         env = stage.world.training_env(phase.decisions, wanted)
         first, size = self.episode, min(wanted, env.batch)
+        self._ids = np.empty((phase.decisions, size), dtype=np.int64)
         self._play(env, [TRAINING_OFFSET + first + i for i in range(size)])
         self.episode += size
         shared: Row = {
@@ -71,7 +73,7 @@ class Trainer:
         return [{"episode": first + i + 1, **shared, **metrics} for i, metrics in enumerate(env.metrics())]
 
     def _play(self, env: BatchEnv, episodes: Sequence[int]) -> None:
-        self._ids, self._updates = [], []
+        self._remembered, self._updates = 0, []
         if self._heuristic is not None:
             self._heuristic.reset(policy_seeds(self.seed, episodes))
         self.agent.begin(len(episodes))
@@ -91,7 +93,9 @@ class Trainer:
         self._updates += self.agent.learn()
 
     def _remember(self, seen: list[tuple[F32, Mask, I64]]) -> None:
-        self._ids += [self.agent.observe(*decision) for decision in seen]
+        for decision in seen:
+            self._ids[self._remembered] = self.agent.observe(*decision)
+            self._remembered += 1
         seen.clear()
 
     def _choose(self, view: Any) -> I64:
@@ -102,12 +106,7 @@ class Trainer:
     def _credit(self, env: BatchEnv) -> None:
         credits = env.credits()
         if credits.reward.size:
-            ids = np.stack(self._ids)[credits.decision, credits.episode] if len(credits.reward) > 64 else _few(self._ids, credits)
-            self.agent.credit(ids, credits.reward, credits.valid)
-
-
-def _few(ids: list[I64], credits: Any) -> I64:
-    return np.array([ids[n][b] for n, b in zip(credits.decision, credits.episode, strict=True)], dtype=np.int64)
+            self.agent.credit(self._ids[credits.decision, credits.episode], credits.reward, credits.valid)
 
 
 def _open(view: Any) -> Mask:

@@ -26,21 +26,21 @@ class SimulatedFleet:
         nobody = np.zeros((len(self.scenarios), 0))
         self.log: RequestLog = empty_log(nobody, nobody.astype(np.int32), nobody)
         self._state: TwinState = build_state(self._model, 0, nobody)
-        self._has_absences = bool(self._model.fault_count.any())
+        self._has_faults = bool(self._model.fault_count.any())
         self._everybody = np.ones(self._model.slots.shape, dtype=np.bool_)
 
     def reset(self, episodes: Episodes) -> None:
         """Empty servers, clocks at zero, episodes [B, N] about to arrive."""
         requests = episodes.arrival_s.shape[1]
         self.log = empty_log(episodes.arrival_s, episodes.request_class, episodes.work_s)
-        draws = [np.random.Generator(np.random.PCG64(int(one))).random(requests) for one in episodes.chance] if self._has_absences else []
+        draws = [np.random.Generator(np.random.PCG64(int(one))).random(requests) for one in episodes.chance] if self._has_faults else []
         self._state = build_state(self._model, requests, np.array(draws).reshape(len(draws), requests))
 
     def now_s(self) -> F64:
         return self._state.now_s.copy()
 
     def available(self) -> Mask:
-        if not self._has_absences:
+        if not self._has_faults:
             return self._everybody
         mask = np.empty(self._model.slots.shape, dtype=np.bool_)
         twin_kernels.availability(self._model, self._state, mask)
