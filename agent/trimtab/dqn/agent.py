@@ -10,7 +10,7 @@ from trimtab.dqn.chance import Uniforms, generator_state, restore_generator
 from trimtab.dqn.config import DQNConfig
 from trimtab.dqn.inference import epsilon_greedy_choice, greedy_choice
 from trimtab.dqn.learner import Learner, UpdateStats
-from trimtab.dqn.network import QNetwork, q_values
+from trimtab.dqn.network import QNetwork, q_values, rehearse
 from trimtab.dqn.replay import Batch, Replay
 from trimtab.dqn.schedule import linear, updates_scheduled
 from trimtab.dqn.targets import heuristic_bonus
@@ -38,6 +38,7 @@ class DQNAgent:
         self._replay = Replay(config.replay_capacity, servers, features, device)
         self._explore = Uniforms(np.random.default_rng([seed, _EXPLORE]))
         self._sample_rng = np.random.default_rng([seed, _SAMPLE])
+        rehearse(self.policy_network, servers, features)
 
     @property
     def updates(self) -> int:

@@ -18,9 +18,9 @@ from trimtab.dqn.replay import Batch
 from trimtab.dqn.targets import td_target
 from trimtab.errors import UsageError
 
-# A CPU batch is cut in two and each half differentiated by a thread of its own: about twice the speed on two cores, where the
-# threads inside torch's operations spend most of a step of this size waiting for each other. The cut does not depend on the
-# machine, so neither does the result.
+# A CPU batch is cut in two and each half differentiated by a thread of its own: 13.6 ms a step of 1024 rows on two cores, where
+# one thread takes 18.8. Threads inside torch's operations spin while they wait, and collapse when servers use the cores too. The
+# cut does not depend on the machine, so neither does the result.
 SHARDS: Final = 2
 SMALLEST_SHARDED: Final = 512  # rows: below, handing over costs more than it saves
 

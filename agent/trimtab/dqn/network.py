@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trimtab.dqn.config import DQNConfig
-from trimtab.dqn.inference import SetWeights, set_q_values, views
+from trimtab.dqn.inference import SetWeights, epsilon_greedy_choice, set_q_values, views
 from trimtab.dqn.targets import dueling_q
 
 # On a CPU, 4096 decisions in one block are a third slower: buffers leave the cache and go back to the kernel after every call. Much below
@@ -135,6 +135,13 @@ def q_values(network: QNetwork, obs: npt.NDArray[np.float32], mask: npt.NDArray[
             return cast(Tensor, network(x, available))
         blocks = zip(torch.split(x, _CPU_BLOCK), torch.split(available, _CPU_BLOCK), strict=True)
         return torch.cat([network(*block) for block in blocks])
+
+
+def rehearse(network: QNetwork, servers: int, features: int) -> None:
+    """Make one decision that nobody uses: what it compiles must not be compiled while a live fleet's requests are due."""
+    mask = np.ones((1, servers), dtype=np.bool_)
+    q = q_values(network, np.zeros((1, servers, features), dtype=np.float32), mask).numpy()
+    epsilon_greedy_choice(q, mask, 0.0, np.zeros((1, 2)))
 
 
 def pool(h: Tensor, present: Tensor, share: Tensor) -> Tensor:

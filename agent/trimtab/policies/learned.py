@@ -8,7 +8,7 @@ from trimtab.core.observation import FEATURES, observation
 from trimtab.core.request_log import I64
 from trimtab.dqn.checkpoint import load_checkpoint, load_network
 from trimtab.dqn.inference import greedy_choice
-from trimtab.dqn.network import QNetwork, q_values
+from trimtab.dqn.network import QNetwork, q_values, rehearse
 from trimtab.policies.base import RoutingView
 
 
@@ -31,4 +31,6 @@ class LearnedPolicy:
 def load_policy(path: Path, problem: str, servers: int, name: str = "dqn", device: str = "cpu") -> LearnedPolicy:
     """The policy of a checkpoint, for fleets of `servers`. Raises `CheckpointError` where it was made for something else."""
     checkpoint = load_checkpoint(path, problem=problem, observation=FEATURES)
-    return LearnedPolicy(name, load_network(checkpoint, servers, device))
+    network = load_network(checkpoint, servers, device)
+    rehearse(network, servers, len(FEATURES))
+    return LearnedPolicy(name, network)
