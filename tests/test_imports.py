@@ -21,8 +21,9 @@ ALLOWED = {
     "problems": {"core", "fleets", "dqn", "policies"},
     "experiments": {"core", "fleets", "dqn", "policies", "problems"},
     "report": {"core", "fleets", "dqn", "policies", "problems", "experiments"},
-    "gateway": {"core", "fleets", "dqn", "policies", "problems", "experiments"},
-    "cli": {"core", "fleets", "dqn", "policies", "problems", "experiments", "report", "gateway"},
+    "telemetry": {"core"},
+    "gateway": {"telemetry", "core", "fleets", "dqn", "policies", "problems", "experiments"},
+    "cli": {"core", "fleets", "dqn", "policies", "problems", "experiments", "report", "gateway", "telemetry"},
     "errors": set(),
     "paths": set(),
 }

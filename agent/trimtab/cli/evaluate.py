@@ -3,20 +3,24 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from trimtab.cli import options
+from trimtab.cli import options, watching
 from trimtab.cli.command import parser as command_parser
 from trimtab.cli.command import run
 from trimtab.cli.progress import Bar
+from trimtab.core.tally import Tallies
 from trimtab.errors import ResultsError, UsageError
 from trimtab.experiments.csv_log import CsvLog
-from trimtab.experiments.evaluate import evaluate, evaluation_columns
+from trimtab.experiments.evaluate import Row, evaluate, evaluation_columns
 from trimtab.experiments.runs import RunFolder
 from trimtab.paths import REPOSITORY, models_dir
 from trimtab.policies.catalogue import LEARNED
 from trimtab.problems.base import Policy, Problem, Task, World
 from trimtab.problems.catalogue import build
+from trimtab.telemetry.counts import TallyCollector
+from trimtab.telemetry.pages import EvaluationPage
 
 EXAMPLES = """\
   python agent/evaluate_dqn.py                               50 episodes in the twin, every policy
@@ -41,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--csv", type=Path, default=None, metavar="PATH", help="where rows go (default Models/metrics/evaluation.csv)")
     parser.add_argument("--out", type=Path, default=None, metavar="DIR", help="the run's folder (default Models)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing CSV file")
+    watching.add_options(parser, watching.EVALUATION_PORT)
     return parser
 
 
@@ -70,11 +75,28 @@ def _measure(problem: Problem, tasks: Sequence[Task], args: argparse.Namespace, 
         _policies(problem, task, names, model)
     partial = CsvLog(path.with_name(f"{path.name}.partial"), evaluation_columns(problem))
     _discard(partial.path)
-    try:
-        for task in tasks:
-            _evaluate(problem, task, names, model, args, partial)
-    finally:
-        _publish(partial.path, path)
+    seen = _Seen(partial, EvaluationPage(problem.evaluation_metrics), Tallies())
+    with watching.page(args, watching.EVALUATION_PORT, (seen.page, TallyCollector(seen.tallies))):
+        try:
+            for task in tasks:
+                _evaluate(problem, task, _policies(problem, task, names, model), args, seen)
+        finally:
+            _publish(partial.path, path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Where measured rows go: the file, and the page of whoever watches."""
+
+    log: CsvLog
+    page: EvaluationPage
+    tallies: Tallies
+
+    def add(self, rows: Sequence[Row]) -> None:
+        if not self.log.path.exists():
+            self.log.create()
+        self.log.append(rows)
+        self.page.add(rows)
 
 
 def _policy_names(text: str, problem: Problem) -> list[str]:
@@ -105,18 +127,15 @@ def _policies(problem: Problem, task: Task, names: Sequence[str], model: Path | 
     ]
 
 
-def _evaluate(problem: Problem, task: Task, names: Sequence[str], model: Path | None, args: argparse.Namespace, log: CsvLog) -> None:
-    policies = _policies(problem, task, names, model)
+def _evaluate(problem: Problem, task: Task, policies: Sequence[Policy], args: argparse.Namespace, seen: _Seen) -> None:
     episodes = args.episodes or EPISODES[task.backend]
     world = problem.open(task)
     try:
         _announce(world, len(policies), episodes)
         rounds = len(policies) * (1 if task.backend == "twin" else episodes)
         with Bar(f"evaluating {world.scenario_id}", rounds) as bar:
-            for done, rows in enumerate(evaluate(world, policies, episodes, args.seed or 0), start=1):
-                if not log.path.exists():
-                    log.create()
-                log.append(rows)
+            for done, rows in enumerate(evaluate(world, policies, episodes, args.seed or 0, seen.tallies), start=1):
+                seen.add(rows)
                 bar.update(done, f"{rows[-1]['policy']}")
     finally:
         world.close()

@@ -5,11 +5,11 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from trimtab.cli import options
+from trimtab.cli import options, watching
 from trimtab.cli.command import parser as command_parser
 from trimtab.cli.command import run
 from trimtab.cli.progress import Bar, training_text
@@ -19,6 +19,7 @@ from trimtab.experiments.runs import RunFolder
 from trimtab.paths import models_dir
 from trimtab.problems.base import Problem
 from trimtab.problems.catalogue import build
+from trimtab.telemetry.pages import Row
 
 if TYPE_CHECKING:
     from trimtab.experiments.session import TrainingSession
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--resume", action="store_true", help="continue the run in --out")
     start.add_argument("--overwrite", action="store_true", help="replace the run in --out")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    watching.add_options(parser, watching.TRAINING_PORT)
     return parser
 
 
@@ -76,7 +78,9 @@ def _train(problem: Problem, args: argparse.Namespace) -> int:
             session.resume()
         else:
             session.start(overwrite=args.overwrite)
-        return _run(session)
+        watch = watching.TrainingWatch(session)
+        with watching.page(args, watching.TRAINING_PORT, watch.collectors) as watched:
+            return _run(session, watch.batches(watched=watched))
 
 
 def _changes(args: argparse.Namespace) -> dict[str, Any]:
@@ -88,14 +92,14 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
-def _run(session: "TrainingSession") -> int:
+def _run(session: "TrainingSession", batches: Iterator[list[Row]]) -> int:
     started = time.monotonic()
     first = session.trainer.episode
     settings = session.settings
     _say(f"{settings.backend} training of {session.problem.id}, {settings.scenario}, on {session.where}, into {session.folder.root}")
     try:
         with Bar("episodes", session.total, done=first) as bar:
-            for rows in session.run():
+            for rows in batches:
                 _tell(session)
                 bar.update(session.trainer.episode, training_text(_average(rows)))
     except KeyboardInterrupt:
@@ -114,7 +118,7 @@ def _tell(session: "TrainingSession") -> None:
     session.notes.clear()
 
 
-def _average(rows: Sequence[dict[str, Cell]]) -> dict[str, Cell]:
+def _average(rows: Sequence[Row]) -> dict[str, Cell]:
     """Means over the rows of a batch: single episodes jump about."""
     last = dict(rows[-1])
     for name in ("average_reward", "mean_latency_ms", "p99_latency_ms"):

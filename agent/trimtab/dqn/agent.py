@@ -46,6 +46,11 @@ class DQNAgent:
         return self._learner.updates
 
     @property
+    def replay_fill(self) -> float:
+        """Part of the replay memory that is filled."""
+        return len(self._replay) / self._replay.capacity
+
+    @property
     def epsilon(self) -> float:
         """Share of random decisions now."""
         c = self.config

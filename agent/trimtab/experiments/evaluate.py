@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from trimtab.core.tally import Tallies
 from trimtab.experiments.loop import play
 from trimtab.experiments.seeding import policy_seeds
 from trimtab.problems.base import I64, BatchEnv, Policy, Problem, World
@@ -35,15 +36,21 @@ class _Stopwatch:
         return actions
 
 
-def evaluate(world: World, policies: Sequence[Policy], episodes: int, seed: int) -> Iterator[list[Row]]:
-    """Rows of one policy (twin: all its episodes; live: one episode), policies interleaved and their order rotated."""
+def evaluate(world: World, policies: Sequence[Policy], episodes: int, seed: int, tallies: Tallies | None = None) -> Iterator[list[Row]]:
+    """Rows of one policy (twin: all its episodes; live: one episode), policies interleaved and their order rotated.
+
+    Decisions and outcomes are counted in `tallies`, if given.
+    """
     env = world.evaluation_env(episodes)
     at_once = min(env.batch, episodes)
     for turn, first in enumerate(range(0, episodes, at_once)):
         numbers = list(range(first, min(first + at_once, episodes)))
         for place in range(len(policies)):
             # Who goes first changes from round to round: a fixed order would give someone the freshly started servers always.
-            yield _run(world, env, policies[(place + turn) % len(policies)], numbers, seed)
+            policy = policies[(place + turn) % len(policies)]
+            if tallies is not None:
+                env.count_into(tallies, policy.name)
+            yield _run(world, env, policy, numbers, seed)
 
 
 def _run(world: World, env: BatchEnv, policy: Policy, numbers: Sequence[int], seed: int) -> list[Row]:

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from trimtab.core.tally import Tallies
 from trimtab.dqn.agent import DQNAgent
 from trimtab.dqn.learner import UpdateStats
 from trimtab.experiments.curriculum import BATCH, batch_at, phase_of
 from trimtab.experiments.loop import play
 from trimtab.experiments.seeding import TRAINING_OFFSET, policy_seeds
+from trimtab.policies.catalogue import LEARNED
 from trimtab.problems.base import F32, I64, BatchEnv, Mask, Policy, Problem, World
 
 Row = dict[str, str | int | float | None]
@@ -35,11 +37,15 @@ def training_columns(problem: Problem) -> tuple[str, ...]:
 class Trainer:
     """Plays batches of episodes with a learning agent. Holds nothing between batches but the agent and the episode count."""
 
-    def __init__(self, problem: Problem, agent: DQNAgent, seed: int, heuristic: Policy | None = None) -> None:
+    def __init__(
+        self, problem: Problem, agent: DQNAgent, seed: int, heuristic: Policy | None = None, tallies: Tallies | None = None
+    ) -> None:
         self.problem = problem
         self.agent = agent
         self.seed = seed
         self.episode = 0
+        self.tallies = tallies or Tallies()  # decisions and outcomes of this process, for whoever watches
+        self.world: World | None = None  # where the last batch was played
         self._heuristic = heuristic
         self._obs: F32
         self._ids: I64 = np.zeros((0, 0), dtype=np.int64)  # [decisions, B] replay's number of each decision of this batch
@@ -54,6 +60,7 @@ class Trainer:
 
     def _batch(self, stage: Stage) -> list[Row]:
         started = time.perf_counter()
+        self.world = stage.world
         number, phase = phase_of(self.episode)
         wanted = batch_at(self.episode, stage.last, BATCH)
         env = stage.world.training_env(phase.decisions, wanted)
@@ -77,6 +84,7 @@ class Trainer:
         if self._heuristic is not None:
             self._heuristic.reset(policy_seeds(self.seed, episodes))
         self.agent.begin(len(episodes))
+        env.count_into(self.tallies, LEARNED)
         seen: list[tuple[F32, Mask, I64]] = []
         for moment in play(env, self._choose, self.seed, episodes):
             if moment.number >= 0:

@@ -8,6 +8,8 @@ from typing import Any, Final, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from trimtab.core.tally import Tallies
+
 F64 = npt.NDArray[np.float64]
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
@@ -61,6 +63,9 @@ class BatchEnv(Protocol):
     @property
     def warming(self) -> bool: ...
 
+    def count_into(self, tallies: Tallies, policy: str) -> None:
+        """From the next reset on, decisions and outcomes are counted there under the policy's name."""
+
     def reset(self, seed: int, episodes: Sequence[int]) -> Any: ...
 
     def step(self, actions: I64) -> Any | None: ...
@@ -113,6 +118,10 @@ class Problem(Protocol):
 
     @property
     def default_policies(self) -> tuple[str, ...]: ...
+
+    @property
+    def yardsticks(self) -> tuple[str, ...]:
+        """Policies whose latency is measured beside training, the strongest classical one first."""
 
     def choices(self, task: Task) -> int:
         """Number of choices S of one decision."""

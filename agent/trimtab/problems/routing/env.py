@@ -12,6 +12,7 @@ from trimtab.core.ledger import Ledger, empty_ledger, record_dispatch, record_ou
 from trimtab.core.metrics import Flags, episode_metrics
 from trimtab.core.request_log import F64, FAILED, I64, SERVED, Outcomes, finished_requests
 from trimtab.core.reward import RewardKind, in_system_integral, own_response
+from trimtab.core.tally import Key, Tallies, Tally, tally_decisions, tally_outcomes
 from trimtab.core.view import View
 from trimtab.fleets.base import Episodes, Fleet, Oracle
 from trimtab.policies.base import RoutingView
@@ -47,6 +48,8 @@ class RoutingEnv:
         self._request = 0
         self._new: list[Outcomes] = []
         self._integral: list[F64] = []
+        self._counting: tuple[Tallies, str] | None = None
+        self._tally: Tally | None = None
 
     @property
     def warming(self) -> bool:
@@ -55,6 +58,9 @@ class RoutingEnv:
     @property
     def fleet(self) -> Fleet:
         return self._fleet
+
+    def count_into(self, tallies: Tallies, policy: str) -> None:
+        self._counting = (tallies, policy)
 
     def reset(self, seed: int, episodes: Sequence[int]) -> RoutingView:
         """Empty servers, a new ledger, and the view of the first arrival."""
@@ -68,12 +74,15 @@ class RoutingEnv:
         self._rates = np.array([one.service_rate_rps() for one in scenarios])
         self._unit_s = np.array([one.fleet_service_s() for one in scenarios])
         self._request, self._new, self._integral = 0, [], []
+        self._tally = self._present_tally()
         return self._arrive()
 
     def step(self, actions: I64) -> RoutingView | None:
         """Send the current request of each fleet; the view of the next, None after the last."""
         self._fleet.dispatch(self._request, actions)
         record_dispatch(self._ledger, self._fleet.log, self._request, actions, self._now_s)
+        if self._tally is not None:
+            tally_decisions(self._tally, self._fleet.log, self._request, actions)
         self._request += 1
         if self._request == self.plan.warmup + self.plan.decisions:
             return None
@@ -126,9 +135,20 @@ class RoutingEnv:
     def _oracle(self) -> Oracle:
         return self._fleet.oracle(self._request)
 
+    def _present_tally(self) -> Tally | None:
+        if self._counting is None:
+            return None
+        (tallies, policy), scenario = self._counting, self._fleet.scenarios[0]
+        return tallies.of(Key("http" if self.realtime else "twin", policy, scenario.server_ids, scenario.class_names))
+
     def _take(self, outcomes: Outcomes) -> None:
-        record_outcomes(self._ledger, self._fleet.log, outcomes)
+        self._book(outcomes)
         self._new.append(outcomes)
+
+    def _book(self, outcomes: Outcomes) -> None:
+        record_outcomes(self._ledger, self._fleet.log, outcomes)
+        if self._tally is not None:
+            tally_outcomes(self._tally, self._fleet.log, outcomes)
 
     def _credit(self, outcomes: Outcomes) -> Credits:
         log = self._fleet.log
@@ -145,7 +165,7 @@ class RoutingEnv:
         fleet, request = finished_requests(self._fleet.log, outcomes)
         spare_s = until_s[fleet] - self._fleet.log.completed_s[fleet, request]
         early = np.bincount(fleet, spare_s, minlength=self.batch).astype(np.float64)
-        record_outcomes(self._ledger, self._fleet.log, outcomes)
+        self._book(outcomes)
         self._integral.append(in_system_integral(before, until_s - self._now_s, early, self._unit_s))
 
     def _integral_credits(self) -> Credits:

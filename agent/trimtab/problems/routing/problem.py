@@ -53,6 +53,7 @@ class Routing:
     rewards: tuple[str, ...] = REWARDS
     default_scenario = "compose-default"
     default_policies = (catalogue.LEARNED, *catalogue.NAMES)
+    yardsticks = ("sed-online", "least-outstanding")  # the strongest, and the strongest that is blind to classes
 
     def choices(self, task: Task) -> int:
         return len(self._scenario(task).servers)

@@ -12,6 +12,7 @@ from trimtab.core.observation import observation
 from trimtab.core.request_log import F64
 from trimtab.core.reward import RewardKind
 from trimtab.core.scenario import Scenario
+from trimtab.core.tally import Tallies
 from trimtab.core.traffic import draw_batch
 from trimtab.errors import UsageError
 from trimtab.fleets.base import Episodes, Fleet
@@ -127,6 +128,7 @@ class LiveWorld:
 def rehearse(scenario: Scenario) -> None:
     """Run every kernel once on a single fleet: compiling one for twenty seconds while requests are due would make them all late."""
     env = fixed_twin(replace(scenario, warmup=0, requests=8)).evaluation_env(1)
+    env.count_into(Tallies(), "rehearsal")
     for name in catalogue.NAMES:
         policy = catalogue.build(name)
         policy.reset(np.zeros(1, dtype=np.int64))
