@@ -1,20 +1,23 @@
 # Trimtab. `make` alone lists the targets. Recipes are plain sh; everything runs in .venv, which `make setup` fills.
 
 PYTHON ?= python3#      the interpreter that makes .venv; 3.11 or newer
-TORCH_FLAGS ?=#         where torch comes from, as pip options; see README, "A CPU-only torch"
+TORCH_FLAGS ?=#         where torch comes from, as pip options; see docs/install.md
 OUT ?=#                 make train: the run's folder; empty: Models, or Models/runs/<time> where Models holds a run
 TRAIN_FLAGS ?=#         make train: further options of train_dqn.py
 EVALUATE_FLAGS ?=#      make train: further options of the evaluation in the twin
 LIVE_FLAGS ?= --episodes 3 --policies dqn,sed-online,least-outstanding
 BENCH_FLAGS ?=#         make bench: such as --seconds 0.5 --rounds 1
+OFFLINE ?=#             make up: 1 where no container registry is reachable; images come from Debian packages, Grafana is left out
+VOLUMES ?=#             make down: 1 removes what Prometheus and Grafana have stored as well
 
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --disable-pip-version-check --quiet
 DEMO := Models/demo
+COMPOSE := docker compose $(if $(OFFLINE),--file docker-compose.yml --file .ci/offline/compose.yml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test demo bench clean
+.PHONY: help setup train test demo bench up down logs clean
 
 help:
 	@echo "make setup   everything into $(VENV): dependencies, development tools, compiled kernels"
@@ -22,8 +25,11 @@ help:
 	@echo "make test    ruff, mypy --strict, pytest"
 	@echo "make demo    the reference model against the classics in the twin, one picture, under a minute"
 	@echo "make bench   speed of the twin, the HTTP environment and the learner"
+	@echo "make up      the testbed under Docker Compose: servers, Prometheus, Grafana; OFFLINE=1 without a registry"
+	@echo "make down    end it; VOLUMES=1 removes the stored metrics as well"
+	@echo "make logs    follow what its containers write"
 	@echo "make clean   remove $(VENV) and caches; runs in Models/ stay"
-	@echo "Variables: PYTHON=$(PYTHON) TORCH_FLAGS= OUT= TRAIN_FLAGS= EVALUATE_FLAGS= LIVE_FLAGS= BENCH_FLAGS="
+	@echo "Variables: PYTHON=$(PYTHON) TORCH_FLAGS= OUT= TRAIN_FLAGS= EVALUATE_FLAGS= LIVE_FLAGS= BENCH_FLAGS= OFFLINE= VOLUMES="
 
 # Each stamp is written last, so an interrupted installation is done again. torch goes first: without a pin of its own it would
 # be chosen by what others ask for.
@@ -73,7 +79,7 @@ test: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(PY) -m pytest
+	$(PY) -m pytest -rs
 
 demo: $(VENV)/kernels.stamp
 	@$(PY) agent/evaluate_dqn.py --model Models/reference.pth --episodes 10 --csv $(DEMO)/evaluation.csv --overwrite \
@@ -85,6 +91,30 @@ bench: $(VENV)/kernels.stamp
 	@for program in twin live learner; do \
 	  PYTHONPATH=agent $(PY) tests/benchmarks/$$program.py $(BENCH_FLAGS) || exit 1; \
 	done
+
+# One line in place of what a missing plugin or a stopped engine would print.
+define need_compose
+@command -v docker >/dev/null || { echo "error: docker is missing; install Docker, on Debian: .ci/engine.sh" >&2; exit 2; }
+@docker compose version >/dev/null 2>&1 || { echo "error: docker compose is missing; install the Compose plugin, on Debian: .ci/engine.sh" >&2; exit 2; }
+@docker info >/dev/null 2>&1 || { echo "error: no Docker engine answers; start it, on Debian: .ci/engine.sh" >&2; exit 2; }
+endef
+
+up:
+	$(need_compose)
+	$(if $(OFFLINE),@.ci/offline/base-image.sh)
+	$(COMPOSE) up -d --build --wait || { echo "error: the testbed did not come up, see above$(if $(OFFLINE),,; without a container registry: make up OFFLINE=1)" >&2; exit 1; }
+	@echo "servers     http://localhost:8081 ... 8084"
+	@echo "Prometheus  http://localhost:9090"
+	@echo "Grafana     $(if $(OFFLINE),left out: it comes from a registry only,http://localhost:3000   login admin / admin or GRAFANA_ADMIN_PASSWORD)"
+
+# Every profile, so that no container of an optional one stays behind.
+down:
+	$(need_compose)
+	$(COMPOSE) --profile '*' down --remove-orphans $(if $(VOLUMES),--volumes)
+
+logs:
+	$(need_compose)
+	$(COMPOSE) logs --follow --tail 100
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis agent/trimtab.egg-info

@@ -46,11 +46,15 @@ def _json_error(error: HTTPException) -> Response:
 
 def _register_gauges(telemetry: Telemetry, service: Service) -> None:
     gate = service.gate
-    telemetry.gauge("in_flight", "Requests inside: in a slot or waiting.", lambda: gate.in_flight)
-    telemetry.gauge("queued", "Requests waiting for a slot.", lambda: gate.queued)
+    telemetry.gauge("in_flight_requests", "Requests inside: in a slot or waiting.", lambda: gate.in_flight)
+    telemetry.gauge("queued_requests", "Requests waiting for a slot.", lambda: gate.queued)
     telemetry.gauge("slots", "Requests served at a time.", lambda: gate.slots)
-    telemetry.gauge("cpu_utilization", "Live CPU cost / capacity.", lambda: service.utilization()[0])
-    telemetry.gauge("memory_utilization", "Live memory cost / capacity.", lambda: service.utilization()[1])
+    telemetry.gauge("cpu_utilization_ratio", "Modelled CPU cost of the requests in slots / capacity.", lambda: service.utilization()[0])
+    telemetry.gauge(
+        "memory_utilization_ratio", "Modelled memory cost of the requests in slots / capacity.", lambda: service.utilization()[1]
+    )
+    capacity_per_s = service.profile.capacity_per_s
+    telemetry.gauge("capacity_requests_per_second", "Slots / mean service time of the class mix.", lambda: capacity_per_s)
     telemetry.faults(lambda: _faults_by_kind(service))
 
 

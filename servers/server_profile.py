@@ -26,7 +26,10 @@ class ProfileError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ClassProfile:
-    """One endpoint family. `work_s`: mean service time at speed 1; `spread`: coefficient of variation; costs in capacity units."""
+    """One endpoint family. `work_s`: mean service time at speed 1; `spread`: coefficient of variation; costs in capacity units.
+
+    `share`: its weight in the mix of requests, for `capacity_per_s` only. Where no class states one, all weigh the same.
+    """
 
     name: str
     work_s: float
@@ -34,6 +37,7 @@ class ClassProfile:
     spread: float = 1.0
     cpu: float = 10.0
     memory: float = 10.0
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,12 @@ class Profile:
     def threads(self) -> int:
         """Threads gunicorn needs so that the gate, not the thread pool, decides who waits."""
         return self.slots + min(self.queue_limit, MAX_THREADS_FOR_QUEUE) + SPARE_THREADS
+
+    @property
+    def capacity_per_s(self) -> float:
+        """Requests a second that keep every slot busy when this server gets its part of each class: no contention, no fault."""
+        total = sum(one.share for one in self.classes)
+        return self.slots * total / sum(one.share * one.work_s / self.speed[one.name] for one in self.classes)
 
 
 def _require(ok: bool, key: str, value: Any, allowed: str) -> None:
@@ -102,6 +112,7 @@ def class_profile(table: Mapping[str, Any]) -> ClassProfile:
         spread=_number(table, "spread", 1.0),
         cpu=_number(table, "cpu", 10.0),
         memory=_number(table, "memory", 10.0),
+        share=_number(table, "share", 1.0),
     )
 
 
@@ -110,6 +121,7 @@ def profile_from_tables(server: Mapping[str, Any], classes: Sequence[Mapping[str
     _known(server, SERVER_KEYS, "the server's table")
     records = tuple(class_profile(one) for one in classes)
     _require(bool(records), "classes", classes, "at least one class")
+    _check_shares(classes)
     return Profile(
         id=_text(server, "id"),
         slots=_whole(server, "slots", None, 1),
@@ -121,6 +133,12 @@ def profile_from_tables(server: Mapping[str, Any], classes: Sequence[Mapping[str
         memory=_number(server, "memory", 1000.0, above=True),
         work=_choice(server, "work", WORK_KINDS),
     )
+
+
+def _check_shares(classes: Sequence[Mapping[str, Any]]) -> None:
+    shares = [one.get("share") for one in classes]
+    if any(share is not None for share in shares):  # a default beside stated shares would be a guess
+        _require(None not in shares and sum(shares) > 0, "share of the classes", shares, "for all classes or none, some above 0")
 
 
 def _speeds(server: Mapping[str, Any], classes: Sequence[ClassProfile]) -> Mapping[str, float]:

@@ -13,8 +13,22 @@ from trimtab.problems.routing.scenario_files import check_scenario, list_scenari
 
 IDS = [scenario_id for scenario_id, _ in list_scenarios()]
 EXPECTED = [
-    *("affinity-100", "affinity-180", "affinity-240", "black-hole", "compose-default", "contention", "crash-restart", "flash", "freeze"),
-    *("leave-join", "mmpp", "ramp", "sinusoid", "slow-middle", "speeds-50", "speeds-70", "speeds-90", "trace", "uniform"),
+    *("affinity-100", "affinity-180", "affinity-240", "black-hole", "compose-cpu", "compose-default", "contention"),
+    *(
+        "crash-restart",
+        "flash",
+        "freeze",
+        "leave-join",
+        "mmpp",
+        "ramp",
+        "sinusoid",
+        "slow-middle",
+        "speeds-50",
+        "speeds-70",
+        "speeds-90",
+        "trace",
+        "uniform",
+    ),
 ]
 
 TINY = """

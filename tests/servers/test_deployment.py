@@ -1,3 +1,7 @@
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,20 +23,38 @@ def services():
 def test_four_servers_on_8081_to_8084_of_loopback_from_one_image(services):
     assert [services[name]["ports"] for name in SERVERS] == [[f"127.0.0.1:{port}:8000"] for port in range(8081, 8085)]
     assert {services[name]["image"] for name in SERVERS} == {"trimtab-server:dev"}
-    assert [name for name in services if "build" in services[name]] == ["server-1"]
+    assert [name for name in services if "build" in services[name]] == ["server-1", "load-master"]
     assert [services[name]["environment"]["SERVER_ID"] for name in SERVERS] == SERVERS
 
 
 def test_every_server_has_limits_a_health_check_and_a_restart_policy(services):
     for name in SERVERS:
         assert {"cpus", "mem_limit", "healthcheck", "restart"} <= set(services[name])
+    assert len({(services[name]["cpus"], services[name]["mem_limit"]) for name in SERVERS}) > 2  # unequal
 
 
 def test_nothing_is_published_beyond_loopback_and_images_are_pinned(services):
     for name, service in services.items():
-        assert all(port.startswith("127.0.0.1:") for port in service["ports"]), name
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
         assert ":" in service["image"]
         assert not service["image"].endswith(":latest")
+
+
+def test_every_service_is_guarded_and_bounded_by_the_same_rules(services):
+    for name, service in services.items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+
+
+def test_the_override_changes_where_images_come_from_and_nothing_else():
+    changed = load(".ci/offline/compose.yml")["services"]
+    assert {name: set(service) for name, service in changed.items()} == {
+        "server-1": {"build"},
+        "load-master": {"build"},
+        "prometheus": {"image", "build"},
+        "grafana": {"profiles"},
+    }
 
 
 def test_faults_are_off_unless_asked_for(services):
@@ -53,6 +75,54 @@ def test_the_image_runs_as_an_ordinary_user():
     lines = (ROOT / "servers/Dockerfile").read_text(encoding="utf-8").splitlines()
     assert "USER trimtab" in lines
     assert "ARG BASE_IMAGE=python:3.12-slim" in lines
+
+
+# One process
+
+
+def server_process(*options, **variables):
+    """gunicorn as the image starts it, with stderr to read."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "TRIMTAB_FLEET": "servers/fleet.toml",
+        "SERVER_ID": "server-1",
+        "TRIMTAB_BIND": "127.0.0.1:0",
+    }
+    command = [sys.executable, "-m", "gunicorn", "--config", "servers/gunicorn.conf.py", *options]
+    return subprocess.Popen(command, cwd=ROOT, env=environment | variables, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "found"),
+    [
+        (["--workers", "2"], {}, "2 workers"),
+        ([], {"GUNICORN_CMD_ARGS": "--workers=3"}, "3 workers"),
+        ([], {"WEB_CONCURRENCY": "4"}, "WEB_CONCURRENCY is 4"),
+    ],
+)
+def test_a_second_worker_is_refused_at_start_in_one_line(options, variables, found):
+    with server_process(*options, **variables) as server:
+        _, stderr = server.communicate(timeout=30)
+    assert server.returncode == 2
+    assert len(stderr.splitlines()) == 1
+    assert found in stderr
+    assert "allowed: 1" in stderr
+
+
+def children(process):
+    return (Path("/proc") / f"{process.pid}/task/{process.pid}/children").read_text().split()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="children are counted in /proc")
+def test_a_running_server_refuses_a_second_worker(eventually):
+    with server_process(WEB_CONCURRENCY="1") as server:
+        try:
+            eventually(lambda: len(children(server)) == 1)
+            server.send_signal(signal.SIGTTIN)
+            assert "2 workers" in server.stderr.readline()
+            assert len(children(server)) == 1
+        finally:
+            server.kill()
 
 
 def test_the_servers_import_nothing_from_the_agent():

@@ -6,7 +6,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from faults import KINDS
 from job_app import create_app
+from telemetry import BUCKETS_S, STATUSES
 
 JOIN_S = 10
 
@@ -108,8 +110,8 @@ def test_over_the_queue_limit_503_while_health_state_and_metrics_answer(app, cli
     expected = {"id": "server-1", "slots": 1, "in_flight": 3, "queued": 2, "cpu_utilization": 0.25, "memory_utilization": 0.1, "faults": []}
     assert client.get("/state").get_json() == expected
     values = samples(client)
-    assert values["trimtab_server_queued", ()] == 2
-    assert values["trimtab_server_cpu_utilization", ()] == 0.25
+    assert values["trimtab_server_queued_requests", ()] == 2
+    assert values["trimtab_server_cpu_utilization_ratio", ()] == 0.25
     service.gate.leave(occupant)
     for thread in waiting:
         thread.join(JOIN_S)
@@ -126,7 +128,31 @@ def test_metrics_count_by_class_and_status_in_a_registry_of_their_own(make_profi
     assert values["trimtab_server_requests_total", (("class", "a"), ("status", "400"))] == 1
     assert values["trimtab_server_response_seconds_count", (("class", "a"),)] == 1
     assert registry.get_sample_value("trimtab_server_service_seconds_count", {"class": "a"}) == 1
+    assert registry.get_sample_value("trimtab_server_queue_seconds_count", {"class": "a"}) == 1
     assert samples(other)["trimtab_server_requests_total", (("class", "a"), ("status", "200"))] == 0
+
+
+def test_response_is_queue_and_service_in_every_histogram(client):
+    for _ in range(3):
+        client.get("/job/b")
+    values = samples(client)
+    sums = {name: values[f"trimtab_server_{name}_seconds_sum", (("class", "b"),)] for name in ("queue", "service", "response")}
+    assert sums["response"] == pytest.approx(sums["queue"] + sums["service"])
+    assert {values[f"trimtab_server_{name}_seconds_count", (("class", "b"),)] for name in sums} == {3}
+
+
+def test_metrics_say_the_capacity_and_what_the_process_uses(client):
+    values = samples(client)
+    assert values["trimtab_server_capacity_requests_per_second", ()] == pytest.approx(1 / 0.001), "1 ms each, classes in equal shares"
+    assert values["process_resident_memory_bytes", ()] > 1e6
+    assert values["process_cpu_seconds_total", ()] > 0
+
+
+def test_the_number_of_series_is_bounded_by_classes_statuses_and_buckets(client):
+    client.get("/job/a"), client.get("/job/zzz"), client.get("/nowhere")
+    own = [key for key in samples(client) if key[0].startswith("trimtab_server_")]
+    gauges, kinds, classes, buckets = 6, len(KINDS), 2, len(BUCKETS_S) + 1
+    assert len(own) == classes * len(STATUSES) + 3 * classes * (buckets + 2) + gauges + kinds
 
 
 def test_faults_are_off_by_default_and_say_how_to_enable(make_profile):

@@ -1,9 +1,11 @@
 import json
+from pathlib import Path
 
 import pytest
 
 from server_profile import ProfileError, profile_from_environment, profile_from_fleet, profile_from_tables, profile_or_exit
 
+DEFAULT_FLEET = Path(__file__).resolve().parents[2] / "servers" / "fleet.toml"
 SERVER = {"id": "s", "slots": 2, "speed": {"a": 0.5}}
 CLASS = {"name": "a", "work_ms": 20}
 FLEET = """
@@ -33,6 +35,27 @@ def test_files_speak_milliseconds_records_seconds_and_defaults_are_the_designs()
 def test_threads_cover_slots_the_queue_up_to_256_and_8_spare():
     assert profile_from_tables(SERVER, [CLASS]).threads == 2 + 64 + 8
     assert profile_from_tables(SERVER | {"queue_limit": 5000}, [CLASS]).threads == 2 + 256 + 8
+
+
+def test_capacity_is_slots_over_the_mean_service_time_of_the_mix():
+    rates = [profile_from_fleet(DEFAULT_FLEET, f"server-{number}").capacity_per_s for number in range(1, 5)]
+    assert [round(rate) for rate in rates] == [49, 45, 43, 38], "as the file's own comments say"
+
+
+def test_without_shares_all_classes_weigh_the_same():
+    classes = [CLASS, CLASS | {"name": "b", "work_ms": 60}]
+    server = SERVER | {"speed": {"a": 1.0, "b": 1.0}}
+    assert profile_from_tables(server, classes).capacity_per_s == pytest.approx(2 / 0.04)
+    weighed = [one | {"share": share} for one, share in zip(classes, (0.75, 0.25), strict=True)]
+    assert profile_from_tables(server, weighed).capacity_per_s == pytest.approx(2 / 0.03)
+
+
+@pytest.mark.parametrize("shares", [(0.5, None), (0, 0)])
+def test_shares_are_for_all_classes_or_none_and_not_all_zero(shares):
+    stated = [{} if share is None else {"share": share} for share in shares]
+    classes = [CLASS | stated[0], CLASS | {"name": "b"} | stated[1]]
+    with pytest.raises(ProfileError, match=r"share of the classes = \["):
+        profile_from_tables(SERVER | {"speed": {"a": 1.0, "b": 1.0}}, classes)
 
 
 def test_a_fleet_file_and_json_give_the_same_profile(tmp_path):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TRAINING_PORT: Final = 9101  # prometheus/prometheus.yml names both
 EVALUATION_PORT: Final = 9102
-LINGER_S: Final = 5.0  # after learning broke down: two scrapes, so that Prometheus sees why the run ended
+LINGER_S: Final = 8.0  # after learning broke down: a scrape and an evaluation of rules, so that an alert says why the run ended
 
 
 def add_options(parser: argparse.ArgumentParser, port: int) -> None:

@@ -40,7 +40,7 @@ def server_document(server: Server, classes: Sequence[RequestClass]) -> dict[str
 
 
 def _class_document(one: RequestClass) -> dict[str, Any]:
-    keys = ("name", "distribution", "spread", "cpu", "memory")
+    keys = ("name", "share", "distribution", "spread", "cpu", "memory")
     return {key: getattr(one, key) for key in keys} | {"work_ms": one.work_s * 1000}
 
 
@@ -158,8 +158,9 @@ class LocalServers:
     def _environment(self, index: int) -> dict[str, str]:
         profile = json.dumps(server_document(self._scenario.servers[index], self._scenario.classes))
         own = {"TRIMTAB_PROFILE": profile, "TRIMTAB_BIND": f"{HOST}:{self._ports[index]}", "TRIMTAB_FAULTS": str(int(self._faults_enabled))}
-        # GUNICORN_CMD_ARGS of the user's shell would override the address and the number of workers.
-        return {key: value for key, value in os.environ.items() if key != "GUNICORN_CMD_ARGS"} | own
+        # These, of the user's shell, would override the address and the number of workers.
+        foreign = {"GUNICORN_CMD_ARGS", "WEB_CONCURRENCY"}
+        return {key: value for key, value in os.environ.items() if key not in foreign} | own
 
     def _await_healthy(self, indices: Sequence[int]) -> None:
         deadline_s = time.monotonic() + self._start_timeout_s

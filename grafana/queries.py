@@ -1,0 +1,31 @@
+"""Pieces of PromQL that both dashboards use. Windows are Grafana's own variable, which fits them to the zoom and the scrape interval."""
+
+from typing import Final
+
+SERVER: Final = 'server=~"$server"'
+BOTH: Final = 'server=~"$server",class=~"$class"'
+
+
+def rate(metric: str, labels: str = "") -> str:
+    """What a counter gains in a second."""
+    return f"rate({metric}{{{labels}}}[$__rate_interval])"
+
+
+def rate_by(by: str, metric: str, labels: str = "") -> str:
+    """The same, summed to the labels `by`."""
+    return f"sum by ({by}) ({rate(metric, labels)})"
+
+
+def share_by(by: str, metric: str, labels: str) -> str:
+    """Parts of a counter's whole rate; absent while nothing is counted, since a share of nothing is no number."""
+    return f"{rate_by(by, metric, labels)} / on() group_left() (sum({rate(metric, labels)}) > 0)"
+
+
+def quantile_by(by: str, part: float, metric: str, labels: str) -> str:
+    """A quantile of a histogram, as fine as its buckets."""
+    return f"histogram_quantile({part:g}, {rate_by(f'{by}, le', f'{metric}_bucket', labels)})"
+
+
+def mean_by(by: str, metric: str, labels: str) -> str:
+    """The mean of a histogram."""
+    return f"{rate_by(by, f'{metric}_sum', labels)} / {rate_by(by, f'{metric}_count', labels)}"

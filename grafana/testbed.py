@@ -1,0 +1,159 @@
+"""The dashboard Testbed: what happens to requests, in the order in which it happens. Live servers only: the twin has no metrics."""
+
+from parts import Row, annotation, bars, chooser, curves, number, page, words
+from queries import BOTH, SERVER, mean_by, quantile_by, rate, rate_by, share_by
+
+LIVE = 'backend="http"'
+LIVE_BOTH = f"{LIVE},{BOTH}"
+LIVE_CLASS = f'{LIVE},class=~"$class"'
+FACTOR_LIMITS = [(None, "green"), (0.5, "green"), (2, "orange")]  # those of the alert LoadShareFarFromCapacityShare
+SHARE_LIMITS = [(None, "green"), (0.05, "red")]  # those of the alerts ServerErrorsHigh and AgentSeesFailures
+BUSY_LIMITS = [(None, "green"), (0.8, "orange"), (0.95, "red")]
+UP = {"0": ("down", "red"), "1": ("up", "green")}
+# No series ALERTS means that no alert is active: one of the few places where nothing is zero.
+FIRING = 'count(ALERTS{alertstate="firing",severity!="info"}) or on() vector(0)'
+CAPACITY_SHARE = f"server:trimtab_server_capacity_requests_per_second:share{{{SERVER}}}"
+
+TRAFFIC = Row("Traffic", [
+    curves(
+        "Requests by class", "What the servers are given. Look here first when latency changes: was it the load?", "reqps",
+        (rate_by("class", "trimtab_server_requests_total", BOTH), "{{class}}"), width=7, stacked=True,
+    ),
+    curves(
+        "Requests by server", "The same requests by server. A server at 0 has been left by the policy, or is down.", "reqps",
+        (rate_by("server", "trimtab_server_requests_total", BOTH), "{{server}}"), width=7, stacked=True,
+    ),
+    number(
+        "Requests now", "Requests a second that the chosen servers answer, whatever the status.", "reqps",
+        (f"sum({rate('trimtab_server_requests_total', BOTH)})", "requests"), width=3, spark=True,
+    ),
+    number(
+        "Load", "Requests a second over what a class-blind balancer can use. Class-aware routing can carry more than 100 %.", "percentunit",
+        (f"sum({rate('trimtab_server_requests_total')}) / sum(trimtab_server_capacity_requests_per_second)", "load"),
+        width=4, limits=BUSY_LIMITS, spark=True,
+    ),
+    number(
+        "Alerts firing", "Those of severity warning and critical. Above 0, the page Alerts of Prometheus says which, and what to look at.",
+        "short", (FIRING, "alerts"), width=3, limits=[(None, "green"), (1, "red")],
+    ),
+])  # fmt: skip
+
+DECISIONS = Row("Decisions", [
+    curves(
+        "Decisions by server", "Where the agent sends requests. A server that becomes slow should lose its part here.", "reqps",
+        (rate_by("server", "trimtab_agent_decisions_total", LIVE_BOTH), "{{server}}"), width=7, stacked=True,
+    ),
+    bars(
+        "Share of decisions, share of capacity", "Equal bars are what a class-blind balancer aims at. Routing by class makes them differ "
+        "on purpose: a server may do few long requests.", "percentunit",
+        (share_by("server", "trimtab_agent_decisions_total", LIVE_BOTH), "{{server}} decisions"), (CAPACITY_SHARE, "{{server}} capacity"),
+        width=6,
+    ),
+    curves(
+        "Load share / capacity share", "1 is a load in proportion to the server. Beyond the dashed line, look whether that server queues.",
+        "short", (f"server:trimtab_server_requests:share_to_capacity_share{{{SERVER}}}", "{{server}}"),
+        width=7, top=2, limits=FACTOR_LIMITS,
+    ),
+    words(
+        "Policy now", "Who decides at this moment. During an evaluation the policies take turns.",
+        (f"topk(1, {rate_by('policy', 'trimtab_agent_decisions_total', LIVE)})", "{{policy}}"),
+    ),
+])  # fmt: skip
+
+SERVERS = Row("Servers", [
+    number(
+        "Up", "Whether Prometheus reaches the server. A crash fault leaves it up: look at its status codes.", "short",
+        (f'up{{job="servers",{SERVER}}}', "{{server}}"), texts=UP, name=True,
+    ),
+    curves(
+        "Slots busy", "Part of the time that a slot is at work. Near 100 % the queue grows without bound.", "percentunit",
+        (f"server:trimtab_server_slots:utilization_ratio_rate30s{{{SERVER}}}", "{{server}}"), width=7, top=1, limits=BUSY_LIMITS,
+    ),
+    curves(
+        "Requests inside", "In a slot or waiting for one, at the moment of the scrape. Compare with the number of slots.", "short",
+        (f"trimtab_server_in_flight_requests{{{SERVER}}}", "{{server}}"), width=7,
+    ),
+    curves(
+        "Requests waiting", "For a slot. A queue on one server while others have none is a choice that could have been better.", "short",
+        (f"trimtab_server_queued_requests{{{SERVER}}}", "{{server}}"), width=6,
+    ),
+    curves(
+        "Modelled CPU", "Cost of the requests in slots over the server's capacity, as the agent is told; not what the process uses.",
+        "percentunit", (f"trimtab_server_cpu_utilization_ratio{{{SERVER}}}", "{{server}}"), width=5, top=1, limits=BUSY_LIMITS,
+    ),
+    curves(
+        "Modelled memory", "The same for memory. Heavy requests cost most: look for them when it is near 100 %.", "percentunit",
+        (f"trimtab_server_memory_utilization_ratio{{{SERVER}}}", "{{server}}"), width=5, top=1, limits=BUSY_LIMITS,
+    ),
+    curves(
+        "Process CPU", "Cores that the server's process really uses. Near the container's limit the host, not the policy, sets latency.",
+        "percentunit", (rate_by("server", "process_cpu_seconds_total", f'job="servers",{SERVER}'), "{{server}}"), width=5,
+    ),
+    curves(
+        "Process memory", "Resident memory of the server's process. It should be flat; the container's limit is 192 MiB.", "bytes",
+        (f'process_resident_memory_bytes{{job="servers",{SERVER}}}', "{{server}}"), width=5,
+    ),
+    curves(
+        "Faults active", "Injected faults. Above 0, compare decisions before and after; /faults of the server says which.", "short",
+        (f"sum by (server) (trimtab_server_faults_active{{{SERVER}}})", "{{server}}"), width=4, top=1,
+    ),
+])  # fmt: skip
+
+OUTCOMES = Row("Outcomes", [
+    curves(
+        "Status codes", "What the servers answer. 503 is a full queue or a crash, 500 a fault, 400 and 413 a client's mistake.", "reqps",
+        (rate_by("status", "trimtab_server_requests_total", BOTH), "{{status}}"), width=6, stacked=True,
+    ),
+    curves(
+        "Error share", "Part of a server's answers with status 500 or 503. The dashed line is where the alert begins.", "percentunit",
+        (f"server:trimtab_server_errors:ratio_rate30s{{{SERVER}}}", "{{server}}"), width=6, top=0.1, limits=SHARE_LIMITS,
+    ),
+    curves(
+        "Response p50 by class", "Half of the served requests are faster than this, waiting included, as the servers measure it.", "s",
+        (quantile_by("class", 0.5, "trimtab_server_response_seconds", BOTH), "{{class}}"), width=6,
+    ),
+    curves(
+        "Response p99 by class", "The slowest hundredth. See which class crosses the SLO, then its queue and service time below.", "s",
+        (quantile_by("class", 0.99, "trimtab_server_response_seconds", BOTH), "{{class}}"), width=6, slo=True,
+    ),
+    curves(
+        "Response p99 by server and class", "Finds the pair behind a slow class: a server that is slow for it, or one that is full.", "s",
+        (f"server_class:trimtab_server_response_seconds:p99_rate30s{{{BOTH}}}", "{{server}} {{class}}"), slo=True,
+    ),
+    curves(
+        "Mean service time", "Time in a slot. It depends on server and class alone: a change means a slowdown fault or a busy host.", "s",
+        (mean_by("server, class", "trimtab_server_service_seconds", BOTH), "{{server}} {{class}}"),
+    ),
+    curves(
+        "Mean queue time", "Time before a slot is free. This is the part of the latency that routing can avoid.", "s",
+        (mean_by("server, class", "trimtab_server_queue_seconds", BOTH), "{{server}} {{class}}"),
+    ),
+    curves(
+        "Agent: outcomes", "What became of the agent's requests. Failed ones were refused, broken off or too late.", "reqps",
+        (rate_by("outcome", "trimtab_agent_outcomes_total", f"{LIVE},{SERVER}"), "{{outcome}}"), width=6,
+    ),
+    curves(
+        "Agent: failed share", "Failures by the server they were sent to. A killed server fails here though it counts no error itself.",
+        "percentunit", (f"server:trimtab_agent_failures:ratio_rate30s{{{SERVER}}}", "{{server}}"), width=6, top=0.1, limits=SHARE_LIMITS,
+    ),
+    curves(
+        "Agent: latency p50 by class", "From the scheduled arrival to completion. Compare with the servers' p50: the rest is on the way.",
+        "s", (quantile_by("class", 0.5, "trimtab_agent_latency_seconds", LIVE_CLASS), "{{class}}"), width=6,
+    ),
+    curves(
+        "Agent: latency p99 by class", "What a user would feel, against the SLO. Far above the servers' p99, requests wait outside them.",
+        "s", (quantile_by("class", 0.99, "trimtab_agent_latency_seconds", LIVE_CLASS), "{{class}}"), width=6, slo=True,
+    ),
+])  # fmt: skip
+
+
+def testbed() -> str:
+    """JSON of the dashboard."""
+    return page(
+        "trimtab-testbed",
+        "Testbed",
+        "Live servers in data-flow order: traffic, decisions, servers, outcomes.",
+        [TRAFFIC, DECISIONS, SERVERS, OUTCOMES],
+        [chooser("server", "trimtab_server_slots"), chooser("class", "trimtab_server_requests_total")],
+        [annotation("Alerts", "red", 'ALERTS{alertstate="firing"}', "{{alertname}}", "severity,server,policy")],
+    )
