@@ -41,6 +41,8 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 SOURCE: Final = DataSourceRef(type_val="prometheus", uid="prometheus")  # as in provisioning/datasources/prometheus.yml
 HEIGHT: Final = 7  # of a panel, in grid units of 30 pixels
 SLO: Final = ("testbed:response_seconds:slo", "SLO")
+# One band for each alert, however many servers it fires for: bands lie over one another.
+FIRING_BY_NAME: Final = 'max by (alertname, severity) (ALERTS{alertstate="firing",severity!="info"})'
 _DASHED: Final = {"fill": "dash", "dash": [8, 6]}
 
 Steps = Sequence[tuple[float | None, str]]  # thresholds: from which value on, which colour; the first value is None
@@ -61,10 +63,10 @@ class Row(NamedTuple):
 
 def curves(
     title: str, about: str, unit: str, *targets: tuple[str, str], width: int = 8, stacked: bool = False, top: float | None = None,
-    limits: Steps = (), slo: bool = False,
+    limits: Steps = (), slo: bool = False, height: int = HEIGHT,
 ) -> Builder:  # fmt: skip
     """A line for each series of each (query, legend); `limits` and `slo` are drawn dashed, `top` is the axis's least maximum."""
-    panel = _common(timeseries.Panel(), title, about, unit, (*targets, SLO) if slo else targets, width)
+    panel = _common(timeseries.Panel(), title, about, unit, (*targets, SLO) if slo else targets, width, height=height)
     panel = panel.line_width(1).fill_opacity(25 if stacked else 6).show_points(VisibilityMode.AUTO).span_nulls(span_nulls=10_000)
     panel = panel.legend(_legend()).tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING))
     panel = panel.color_scheme(dashboard.FieldColor().mode(FieldColorModeId.PALETTE_CLASSIC)).axis_soft_min(0)
@@ -97,30 +99,33 @@ def number(
     return panel
 
 
-def words(title: str, about: str, *targets: tuple[str, str], width: int = 4) -> Builder:
+def words(title: str, about: str, *targets: tuple[str, str], width: int = 4, height: int = HEIGHT) -> Builder:
     """The legend in large letters, whatever the value."""
-    panel = _common(stat.Panel(), title, about, "short", targets, width, instant=True).reduce_options(_latest())
+    panel = _common(stat.Panel(), title, about, "short", targets, width, instant=True, height=height).reduce_options(_latest())
     return panel.text_mode(BigValueTextMode.NAME).graph_mode(BigValueGraphMode.NONE).thresholds(_thresholds([(None, "text")]))
 
 
-def bars(title: str, about: str, unit: str, *targets: tuple[str, str], width: int = 8, limits: Steps = ((None, "blue"),)) -> Builder:
+def bars(
+    title: str, about: str, unit: str, *targets: tuple[str, str], width: int = 8, limits: Steps = ((None, "blue"),), height: int = HEIGHT,
+) -> Builder:  # fmt: skip
     """A horizontal bar for the latest value of each series."""
-    panel = _common(bargauge.Panel(), title, about, unit, targets, width, instant=True).min(0).thresholds(_thresholds(limits))
-    panel = panel.reduce_options(_latest()).orientation(VizOrientation.HORIZONTAL)
+    panel = _common(bargauge.Panel(), title, about, unit, targets, width, instant=True, height=height)
+    panel = panel.min(0).thresholds(_thresholds(limits)).reduce_options(_latest()).orientation(VizOrientation.HORIZONTAL)
     return panel.display_mode(BarGaugeDisplayMode.BASIC)
 
 
-def rows_of(title: str, about: str, unit: str, query: str, width: int = 8) -> Builder:
+def rows_of(title: str, about: str, unit: str, query: str, width: int = 8, height: int = HEIGHT) -> Builder:
     """A table: one line for each series, one column for each label."""
-    panel = _common(table.Panel(), title, about, unit, [(query, "")], width, instant=True, layout=PromQueryFormat.TABLE)
+    panel = _common(table.Panel(), title, about, unit, [(query, "")], width, instant=True, layout=PromQueryFormat.TABLE, height=height)
+    panel = panel.min_width(60)
     return panel.override_by_name("Time", [DynamicConfigValue("custom.hidden", value=True)])
 
 
 def _common(
     panel: Any, title: str, about: str, unit: str, targets: Sequence[tuple[str, str]], width: int, *, instant: bool = False,
-    layout: PromQueryFormat = PromQueryFormat.TIME_SERIES,
+    layout: PromQueryFormat = PromQueryFormat.TIME_SERIES, height: int = HEIGHT,
 ) -> Any:  # fmt: skip
-    panel = panel.title(title).description(about).unit(unit).datasource(SOURCE).span(width).height(HEIGHT)
+    panel = panel.title(title).description(about).unit(unit).datasource(SOURCE).span(width).height(height)
     for letter, (expr, legend) in zip("ABCDEFGH", targets, strict=False):
         query = prometheus.Dataquery().expr(expr).legend_format(legend).ref_id(letter).format(layout).datasource(SOURCE)
         panel = panel.with_target(query.instant() if instant else query.range())

@@ -1,6 +1,6 @@
 """The dashboard Testbed: what happens to requests, in the order in which it happens. Live servers only: the twin has no metrics."""
 
-from parts import Row, annotation, bars, chooser, curves, number, page, words
+from parts import FIRING_BY_NAME, Row, annotation, bars, chooser, curves, number, page, words
 from queries import BOTH, SERVER, mean_by, quantile_by, rate, rate_by, share_by
 
 LIVE = 'backend="http"'
@@ -41,22 +41,22 @@ TRAFFIC = Row("Traffic", [
 DECISIONS = Row("Decisions", [
     curves(
         "Decisions by server", "Where the agent sends requests. A server that becomes slow should lose its part here.", "reqps",
-        (rate_by("server", "trimtab_agent_decisions_total", LIVE_BOTH), "{{server}}"), width=7, stacked=True,
+        (rate_by("server", "trimtab_agent_decisions_total", LIVE_BOTH), "{{server}}"), width=6, stacked=True, height=9,
     ),
     bars(
         "Share of decisions, share of capacity", "Equal bars are what a class-blind balancer aims at. Routing by class makes them differ "
         "on purpose: a server may do few long requests.", "percentunit",
-        (share_by("server", "trimtab_agent_decisions_total", LIVE_BOTH), "{{server}} decisions"), (CAPACITY_SHARE, "{{server}} capacity"),
-        width=6,
+        (share_by("server", "trimtab_agent_decisions_total", LIVE_BOTH), "{{server}} sent"), (CAPACITY_SHARE, "{{server}} could"),
+        width=7, height=9,
     ),
     curves(
         "Load share / capacity share", "1 is a load in proportion to the server. Beyond the dashed line, look whether that server queues.",
         "short", (f"server:trimtab_server_requests:share_to_capacity_share{{{SERVER}}}", "{{server}}"),
-        width=7, top=2, limits=FACTOR_LIMITS,
+        width=7, top=2, limits=FACTOR_LIMITS, height=9,
     ),
     words(
         "Policy now", "Who decides at this moment. During an evaluation the policies take turns.",
-        (f"topk(1, {rate_by('policy', 'trimtab_agent_decisions_total', LIVE)})", "{{policy}}"),
+        (f"topk(1, {rate_by('policy', 'trimtab_agent_decisions_total', LIVE)})", "{{policy}}"), height=9,
     ),
 ])  # fmt: skip
 
@@ -90,7 +90,7 @@ SERVERS = Row("Servers", [
         "percentunit", (rate_by("server", "process_cpu_seconds_total", f'job="servers",{SERVER}'), "{{server}}"), width=5,
     ),
     curves(
-        "Process memory", "Resident memory of the server's process. It should be flat; the container's limit is 192 MiB.", "bytes",
+        "Process memory", "Resident memory of the server's process. It should be flat; the containers' limits are 128 to 256 MiB.", "bytes",
         (f'process_resident_memory_bytes{{job="servers",{SERVER}}}', "{{server}}"), width=5,
     ),
     curves(
@@ -118,15 +118,15 @@ OUTCOMES = Row("Outcomes", [
     ),
     curves(
         "Response p99 by server and class", "Finds the pair behind a slow class: a server that is slow for it, or one that is full.", "s",
-        (f"server_class:trimtab_server_response_seconds:p99_rate30s{{{BOTH}}}", "{{server}} {{class}}"), slo=True,
+        (f"server_class:trimtab_server_response_seconds:p99_rate30s{{{BOTH}}}", "{{server}} {{class}}"), slo=True, height=9,
     ),
     curves(
         "Mean service time", "Time in a slot. It depends on server and class alone: a change means a slowdown fault or a busy host.", "s",
-        (mean_by("server, class", "trimtab_server_service_seconds", BOTH), "{{server}} {{class}}"),
+        (mean_by("server, class", "trimtab_server_service_seconds", BOTH), "{{server}} {{class}}"), height=9,
     ),
     curves(
         "Mean queue time", "Time before a slot is free. This is the part of the latency that routing can avoid.", "s",
-        (mean_by("server, class", "trimtab_server_queue_seconds", BOTH), "{{server}} {{class}}"),
+        (mean_by("server, class", "trimtab_server_queue_seconds", BOTH), "{{server}} {{class}}"), height=9,
     ),
     curves(
         "Agent: outcomes", "What became of the agent's requests. Failed ones were refused, broken off or too late.", "reqps",
@@ -155,5 +155,5 @@ def testbed() -> str:
         "Live servers in data-flow order: traffic, decisions, servers, outcomes.",
         [TRAFFIC, DECISIONS, SERVERS, OUTCOMES],
         [chooser("server", "trimtab_server_slots"), chooser("class", "trimtab_server_requests_total")],
-        [annotation("Alerts", "red", 'ALERTS{alertstate="firing"}', "{{alertname}}", "severity,server,policy")],
+        [annotation("Alerts", "red", FIRING_BY_NAME, "{{alertname}}", "severity")],
     )

@@ -1,12 +1,12 @@
 """The dashboard Training: how learning goes, on whichever backend it runs, and the evaluation afterwards."""
 
-from parts import SLO, Row, annotation, bars, chooser, curves, number, page, rows_of, words
+from parts import FIRING_BY_NAME, SLO, Row, annotation, bars, chooser, curves, number, page, rows_of, words
 from queries import BOTH, mean_by, quantile_by, rate_by, share_by
 
 RUN = 'job="training"'
 LEARNER = f'{RUN},policy="dqn",{BOTH}'  # without the classical policies that are run for comparison
 TEST = 'job="evaluation"'
-PHASES = {"1": ("1 of 3", "blue"), "2": ("2 of 3", "blue"), "3": ("3 of 3", "blue"), "4": ("live", "green")}
+PHASES = {"1": ("first", "blue"), "2": ("second", "blue"), "3": ("third", "blue"), "4": ("fine-tuning", "green")}
 SINCE = "time() - trimtab_training_last_batch_timestamp_seconds"
 # A series whose label is the phase, for as long as the phase is new: at the start of a run too, but not at its end.
 NEW_PHASE = 'count_values("phase", trimtab_training_phase) unless count_values("phase", trimtab_training_phase offset 6s)'
@@ -106,11 +106,11 @@ LEARNING = Row("Learning", [
 CHOICES = Row("Choices", [
     curves(
         "Share of decisions by server", "Where the learner sends requests. One server near 100 % is a collapsed policy.", "percentunit",
-        (share_by("server", "trimtab_agent_decisions_total", LEARNER), "{{server}}"), width=12, stacked=True, top=1,
+        (share_by("server", "trimtab_agent_decisions_total", LEARNER), "{{server}}"), width=12, stacked=True, top=1, height=11,
     ),
     bars(
         "Decisions by server and class", "A second. Routing by class shows here: each class at the servers that are fast for it.", "reqps",
-        (rate_by("server, class", "trimtab_agent_decisions_total", LEARNER), "{{class}} to {{server}}"), width=12,
+        (rate_by("server, class", "trimtab_agent_decisions_total", LEARNER), "{{class}} to {{server}}"), width=12, height=11,
     ),
 ])  # fmt: skip
 
@@ -125,27 +125,27 @@ EVALUATION = Row("Evaluation", [
     ),
     bars(
         "Mean latency", "Over the episodes of each policy's last turn: shorter is better.", "s",
-        ("sort(trimtab_evaluation_mean_latency_seconds)", EVALUATED),
+        ("sort(trimtab_evaluation_mean_latency_seconds)", EVALUATED), height=10,
     ),
     bars(
         "p99 latency", "Mean of the episodes' p99. A policy may win on the mean and lose here.", "s",
-        ("sort(trimtab_evaluation_p99_latency_seconds)", EVALUATED),
+        ("sort(trimtab_evaluation_p99_latency_seconds)", EVALUATED), height=10,
     ),
     bars(
         "Time to decide", "What one decision costs. It has to stay far below the latency that it saves.", "s",
-        ("sort(trimtab_evaluation_decision_seconds)", EVALUATED),
+        ("sort(trimtab_evaluation_decision_seconds)", EVALUATED), height=10,
     ),
     bars(
         "Errors", "Part of each policy's requests that failed; compare latency only between policies with like errors.", "percentunit",
-        ("sort(trimtab_evaluation_error_ratio)", EVALUATED), limits=[(None, "blue"), (0.05, "red")],
+        ("sort(trimtab_evaluation_error_ratio)", EVALUATED), height=10, limits=[(None, "blue"), (0.05, "red")],
     ),
     bars(
         "Gini coefficient", "Evenness of the load, 0 is even. A low value is not the aim; it explains latency.", "short",
-        ("sort(trimtab_evaluation_gini_coefficient)", EVALUATED),
+        ("sort(trimtab_evaluation_gini_coefficient)", EVALUATED), height=10,
     ),
     rows_of(
         "Episodes evaluated", "So far, by scenario, backend and policy. Few episodes make differences that are chance.", "short",
-        "sum by (scenario, backend, policy) (trimtab_evaluation_episodes_total)",
+        "sum by (scenario, backend, policy) (trimtab_evaluation_episodes_total)", height=10,
     ),
 ])  # fmt: skip
 
@@ -160,6 +160,6 @@ def training() -> str:
         [chooser("server", f"trimtab_agent_decisions_total{{{RUN}}}"), chooser("class", f"trimtab_agent_decisions_total{{{RUN}}}")],
         [
             annotation("Phase", "purple", NEW_PHASE, "Phase {{phase}} begins"),
-            annotation("Alerts", "red", 'ALERTS{alertstate="firing"}', "{{alertname}}", "severity,server,policy"),
+            annotation("Alerts", "red", FIRING_BY_NAME, "{{alertname}}", "severity"),
         ],
     )
