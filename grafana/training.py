@@ -10,7 +10,7 @@ PHASES = {"1": ("first", "blue"), "2": ("second", "blue"), "3": ("third", "blue"
 SINCE = "time() - trimtab_training_last_batch_timestamp_seconds"
 # A series whose label is the phase, for as long as the phase is new: at the start of a run too, but not at its end.
 NEW_PHASE = 'count_values("phase", trimtab_training_phase) unless count_values("phase", trimtab_training_phase offset 6s)'
-EVALUATED = "{{policy}}, {{scenario}}, {{backend}}"
+EVALUATED = "{{policy}}, {{scenario}}"
 
 PROGRESS = Row("Progress", [
     words(
@@ -125,27 +125,27 @@ EVALUATION = Row("Evaluation", [
     ),
     bars(
         "Mean latency", "Over the episodes of each policy's last turn: shorter is better.", "s",
-        ("sort(trimtab_evaluation_mean_latency_seconds)", EVALUATED), height=10,
+        ("sort(trimtab_evaluation_mean_latency_seconds)", EVALUATED), width=12, height=10,
     ),
     bars(
         "p99 latency", "Mean of the episodes' p99. A policy may win on the mean and lose here.", "s",
-        ("sort(trimtab_evaluation_p99_latency_seconds)", EVALUATED), height=10,
+        ("sort(trimtab_evaluation_p99_latency_seconds)", EVALUATED), width=12, height=10,
     ),
     bars(
         "Time to decide", "What one decision costs. It has to stay far below the latency that it saves.", "s",
-        ("sort(trimtab_evaluation_decision_seconds)", EVALUATED), height=10,
+        ("sort(trimtab_evaluation_decision_seconds)", EVALUATED), width=6, height=10,
     ),
     bars(
         "Errors", "Part of each policy's requests that failed; compare latency only between policies with like errors.", "percentunit",
-        ("sort(trimtab_evaluation_error_ratio)", EVALUATED), height=10, limits=[(None, "blue"), (0.05, "red")],
+        ("sort(trimtab_evaluation_error_ratio)", EVALUATED), width=6, height=10, limits=[(None, "blue"), (0.05, "red")],
     ),
     bars(
         "Gini coefficient", "Evenness of the load, 0 is even. A low value is not the aim; it explains latency.", "short",
-        ("sort(trimtab_evaluation_gini_coefficient)", EVALUATED), height=10,
+        ("sort(trimtab_evaluation_gini_coefficient)", EVALUATED), width=6, height=10,
     ),
     rows_of(
         "Episodes evaluated", "So far, by scenario, backend and policy. Few episodes make differences that are chance.", "short",
-        "sum by (scenario, backend, policy) (trimtab_evaluation_episodes_total)", height=10,
+        "sum by (scenario, backend, policy) (trimtab_evaluation_episodes_total)", width=6, height=10,
     ),
 ])  # fmt: skip
 

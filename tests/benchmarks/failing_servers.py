@@ -124,6 +124,7 @@ def main() -> int:
     parser.add_argument("--compose", default="docker compose", help="the command (default 'docker compose'; add -f and -p as needed)")
     args = parser.parse_args()
     print_machine("servers that fail while a live training runs")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it, and so would its children
     with tempfile.TemporaryDirectory() as folder:
         training, watch = start_training(Path(folder), args.episodes), Watch()
         watch.start()
@@ -131,13 +132,12 @@ def main() -> int:
             wait_for(watch, training, 2 * WINDOW)
             rows = [line(watch, event, args) for event in args.events.split(",")]
             unanswered = min(one.decided - sum(one.outcomes.values()) for one in watch.samples[-300:])
+            print_table(HEADER, rows)
+            print(f"{watch.samples[-1].decided} live decisions; without an outcome between two episodes: {unanswered}")
         finally:
             watch.stop()
             training.send_signal(signal.SIGINT)
             training.wait(60)
-    print_table(HEADER, rows)
-    last = watch.samples[-1]
-    print(f"{last.decided} live decisions; decisions without an outcome between two episodes: {unanswered}")
     return 0 if unanswered == 0 else 1
 
 
