@@ -119,7 +119,7 @@ def _percent(value: float | None) -> str:
 
 
 def _ms(times: dict | None, name: str) -> str:
-    return "" if times is None or times[name] is None else f"{times[name] * 1000:.3g}"
+    return "" if times is None or times[name] is None else f"{times[name] * 1000:,.0f}"
 
 
 if __name__ == "__main__":
