@@ -70,7 +70,7 @@ def test_profile_keys_are_those_of_a_scenario_file():
             "memory": 1000.0,
             "work": "sleep",
         },
-        "classes": [{"name": "a", "work_ms": 1.0, "distribution": "fixed", "spread": 0.0, "cpu": 50, "memory": 30}],
+        "classes": [{"name": "a", "share": 1.0, "work_ms": 1.0, "distribution": "fixed", "spread": 0.0, "cpu": 50, "memory": 30}],
     }
 
 
