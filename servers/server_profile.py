@@ -15,7 +15,7 @@ from typing import Any
 DISTRIBUTIONS = ("lognormal", "exponential", "pareto", "fixed")
 WORK_KINDS = ("sleep", "cpu")
 SERVER_KEYS = ("id", "slots", "speed", "queue_limit", "contention", "cpu", "memory", "work", "url")
-CLASS_KEYS = ("name", "share", "work_ms", "distribution", "spread", "cpu", "memory")
+CLASS_KEYS = ("name", "share", "work_ms", "distribution", "spread", "cpu", "memory", "match")  # the gateway reads `match`, servers do not
 MAX_THREADS_FOR_QUEUE = 256  # beyond it, waiting requests wait in gunicorn's own queue; a thread each would cost memory for nothing
 SPARE_THREADS = 8  # answer /health, /state, /metrics and 503 while all others wait
 

@@ -5,7 +5,10 @@
     |   `-- ScenarioError        a scenario file with a wrong key or value
     |-- FleetError               servers do not start, answer or agree
     |-- CheckpointError          a model file that is missing, broken or for something else
-    `-- ResultsError             a results file that is taken, missing or malformed
+    |-- ResultsError             a results file that is taken, missing or malformed
+    `-- GatewayError             the gateway was asked for what cannot be
+        |-- NoServerError        no server is open to a request
+        `-- RouterFullError      as many requests in flight as may be
 
 Catch `TrimtabError` to handle them all. Each message is one line: what was found, what is allowed, what to do next.
 """
@@ -37,3 +40,15 @@ class CheckpointError(TrimtabError):
 
 class ResultsError(TrimtabError):
     """A results file is taken, missing or malformed."""
+
+
+class GatewayError(TrimtabError):
+    """The gateway's books would no longer agree, such as a request that ends twice."""
+
+
+class NoServerError(GatewayError):
+    """No server is open to this request: all are out, or this request has tried them all."""
+
+
+class RouterFullError(GatewayError):
+    """As many requests are in flight as the gateway carries."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trimtab.core.scenario import Fault, Scenario
+from trimtab.core.scenario import Fault, Match, Scenario
 from trimtab.core.scenario_fields import FAULT_BY_KIND, TRAFFIC_BY_KIND
 from trimtab.core.scenario_text import parse_scenario, scenario_table
 from trimtab.errors import ScenarioError
@@ -20,7 +20,7 @@ def valid_table() -> dict[str, Any]:
         "traffic": {"kind": "poisson", "load": 0.7},
         "classes": [
             {"name": "light", "share": 0.75, "work_ms": 10},
-            {"name": "heavy", "share": 0.25, "work_ms": 80, "distribution": "fixed", "cpu": 300, "memory": 200},
+            {"name": "heavy", "share": 0.25, "work_ms": 80, "distribution": "fixed", "cpu": 300, "memory": 200, "match": {"regex": "^/h"}},
         ],
         "servers": [
             {"id": "server-1", "slots": 2, "speed": {"light": 1.0, "heavy": 0.5}, "contention": 0.1},
@@ -39,7 +39,7 @@ def changed(path: str, value: object) -> dict[str, Any]:
     *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
     place: Any = table
     for part in parents:
-        place = place[part]
+        place = place[part] if part != "match" else place.setdefault(part, {})
     if value is GONE:
         del place[last]
     else:
@@ -49,6 +49,10 @@ def changed(path: str, value: object) -> dict[str, Any]:
 
 def traffic(**values: object) -> dict[str, Any]:
     return changed("traffic", values)
+
+
+def match(**values: object) -> dict[str, Any]:
+    return changed("classes.0.match", values)
 
 
 def fault(**values: object) -> dict[str, Any]:
@@ -65,6 +69,7 @@ def test_milliseconds_become_seconds_and_defaults_are_filled_in() -> None:
     assert (scenario.slo_s, scenario.overhead_s, light.work_s, heavy.work_s) == (0.15, 0.0005, 0.01, 0.08)
     assert (light.distribution, light.spread, light.cpu, light.memory) == ("lognormal", 1.0, 10.0, 10.0)
     assert heavy.spread == 0.0
+    assert (light.match, heavy.match) == (None, Match(regex="^/h"))
     first, second = scenario.servers
     assert (first.queue_limit, first.contention, first.cpu, first.memory, first.work, first.url) == (64, 0.1, 1000, 1000, "sleep", None)
     assert second.url == "http://127.0.0.1:8081"
@@ -127,6 +132,19 @@ WRONG = {
         "for distribution pareto",
     ),
     "distribution": (changed("classes.0.distribution", "normal"), "classes[0].distribution", "'normal'", "lognormal | exponential"),
+    "match no table": (changed("classes.0.match", "/api"), "classes[0].match is '/api'", "a table such as"),
+    "match of nothing": (match(), "classes[0].match is {}", "exactly one of prefix, header (with value) and regex", "add one"),
+    "match of two": (match(prefix="/a", regex="b"), "classes[0].match has prefix and regex", "exactly one", "remove one"),
+    "match unknown key": (match(prefx="/a"), "classes[0].match.prefx", "found '/a'", "did you mean prefix?"),
+    "prefix of no path": (match(prefix="api"), "classes[0].match.prefix", "'api'", "beginning of a path"),
+    "prefix with a query": (match(prefix="/api?x"), "classes[0].match.prefix", "'/api?x'"),
+    "header that is no name": (match(header="X Class", value="a"), "classes[0].match.header", "'X Class'", "such as X-Class"),
+    "header without value": (match(header="X-Class"), "classes[0].match.value is missing", "header and value together", "add value"),
+    "value without header": (match(prefix="/a", value="b"), "classes[0].match.header is missing", "together", "add header"),
+    "regex that is none": (match(regex="(a"), "classes[0].match.regex", "'(a'", "a regular expression"),
+    "regex of another future": (match(regex="[[a]"), "classes[0].match.regex", "'[[a]'", "a regular expression"),
+    "regex without bounds": (match(regex="a{99999999999999999999}"), "classes[0].match.regex", "a regular expression"),
+    "regex as a number": (match(regex=3), "classes[0].match.regex", "3", "a regular expression"),
     "rate and load": (traffic(rate_rps=9, load=0.5), "traffic has both", "rate_rps = 9", "load = 0.5", "exactly one", "remove"),
     "neither rate nor load": (traffic(kind="sinusoid"), "traffic has neither", "rate_rps", "load", "exactly one", "add"),
     "rate zero": (traffic(rate_rps=0), "traffic.rate_rps", "0", "above 0"),
@@ -200,6 +218,15 @@ def test_every_kind_of_fault_survives_a_round_trip(kind: str) -> None:
     assert scenario_table(scenario)["faults"] == [{"server": "server-2", "kind": kind, "start_s": 1.0, **own}]
 
 
+@pytest.mark.parametrize("table", [{"prefix": "/api/"}, {"header": "X-Class", "value": "gold one"}, {"regex": "^/v[0-9]+/heavy"}], ids=str)
+def test_every_kind_of_match_survives_a_round_trip(table: dict[str, str]) -> None:
+    scenario = parsed(match(**table))
+    written = scenario_table(scenario)
+    assert parsed(written) == scenario
+    assert written["classes"][0]["match"] == table
+    assert "match" not in scenario_table(parsed(valid_table()))["classes"][0]
+
+
 def test_every_traffic_kind_is_tried_above() -> None:
     assert {one["kind"] for one in KINDS} == set(TRAFFIC_BY_KIND)
 
@@ -230,6 +257,7 @@ PATHS = [
     *(f"scenario.{key}" for key in ("id", "requests", "slo_ms")),
     *(f"traffic.{key}" for key in ("kind", "load", "rate_rps", "steps", "loads")),
     *(f"classes.0.{key}" for key in ("name", "share", "work_ms", "distribution", "spread")),
+    *(f"classes.0.match{key}" for key in ("", ".prefix", ".regex", ".header", ".value")),
     *(f"servers.0.{key}" for key in ("id", "slots", "speed", "url", "work", "speed.light")),
     *(f"faults.0.{key}" for key in ("server", "kind", "start_s", "end_s", "factor")),
 ]

@@ -84,17 +84,7 @@ def test_a_scenario_file_can_be_checked(name, tmp_path, capsys):
     assert f"{path}: valid: tiny, 2 servers, 2 classes, 10 + 60 requests" in shown
 
 
-@pytest.mark.parametrize("choice", [["--policy", "sed-online"], ["--model", "model.pth", "--port", "9000"]])
-def test_the_gateway_says_that_it_is_not_built_yet(choice, capsys):
-    assert main_of("app")(choice) == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    assert "not built yet" in captured.err
-    assert all(script in captured.err for script in ("train_dqn.py", "evaluate_dqn.py", "visualize.py"))
-
-
 @pytest.mark.parametrize("words", [[], ["--policy", "p2c", "--model", "x.pth"], ["--policy", "p2c", "--port", "70000"]])
-def test_the_gateway_knows_bad_usage_already(words, capsys):
+def test_the_gateway_knows_bad_usage(words, capsys):
     assert main_of("app")(words) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -77,15 +77,17 @@ def test_the_document_lists_every_rule_and_alert_and_no_other():
     assert {name: cells[0] for name, cells in table("Alerts").items()} == {name: one["labels"]["severity"] for name, one in ALERTS.items()}
 
 
-def test_jobs_are_the_servers_both_programs_of_the_host_and_prometheus_itself():
+def test_jobs_are_the_servers_the_programs_of_the_host_and_prometheus_itself():
     document = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
     targets = {
         one["job_name"]: [target for group in one["static_configs"] for target in group["targets"]] for one in document["scrape_configs"]
     }
-    assert list(targets) == ["servers", "training", "evaluation", "prometheus"]
+    assert list(targets) == ["servers", "training", "evaluation", "gateway", "prometheus"]
     assert (targets["training"], targets["evaluation"]) == (["host.docker.internal:9101"], ["host.docker.internal:9102"])
+    assert targets["gateway"] == ["host.docker.internal:8080"]
     assert document["rule_files"] == ["rules.yml"]
-    assert "training" not in ALERTS["ServerDown"]["expr"], "its target is down between runs"
+    for job in ("training", "evaluation", "gateway"):
+        assert job not in ALERTS["ServerDown"]["expr"], "its target is down between runs"
 
 
 def test_the_servers_page_is_what_the_document_says():

@@ -19,6 +19,16 @@ TrafficKind = Literal["poisson", "mmpp", "sinusoid", "flash", "ramp", "trace"]
 
 
 @dataclass(frozen=True, slots=True)
+class Match:
+    """How the gateway tells that a request belongs to a class. Exactly one of `prefix`, `header` (with `value`) and `regex` is set."""
+
+    prefix: str | None = None  # of the path, up to a segment boundary
+    header: str | None = None  # the name of one, whose value must equal `value`
+    value: str | None = None
+    regex: str | None = None  # found anywhere in the path
+
+
+@dataclass(frozen=True, slots=True)
 class RequestClass:
     """An endpoint family with its own cost. `work_s` is the mean service time at speed 1."""
 
@@ -29,6 +39,7 @@ class RequestClass:
     spread: float = 1.0  # coefficient of variation of the work
     cpu: float = 10.0  # capacity units held while in a slot; observed, never limiting
     memory: float = 10.0
+    match: Match | None = None  # gateway only; None: the path prefix /job/<name>
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """What a scenario file may say, as data: the keys of each table, and what each value may be."""
 
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,6 +74,19 @@ def _numbers(allowed: str, check: Callable[[Sequence[float]], bool]) -> Rule:
     return Rule(allowed, accept)
 
 
+def _accept_regex(value: object) -> str | None:
+    """A pattern that compiles, and without a warning: those are about sets that a later Python will read differently."""
+    if not isinstance(value, str) or not value:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            re.compile(value)
+    except (re.error, RecursionError, OverflowError, Warning):  # the middle two: nested or repeated beyond what Python compiles
+        return None
+    return value
+
+
 def _accept_speeds(value: object) -> dict[str, float] | None:
     speeds = {key: POSITIVE.accept(one) for key, one in value.items()} if isinstance(value, Mapping) else {}
     return speeds if speeds and None not in speeds.values() else None
@@ -84,6 +98,10 @@ SHARE = _number(0, 1, "a number from 0 to 1")
 NAME = _text(r"[A-Za-z0-9_-]+", "a name of letters, digits, _ and -")
 TEXT = _text(r"[^\r\n]+", "a text of one line")
 URL = _text(r"https?://[^\s/]+\S*", "an address that starts with http:// or https://")
+PREFIX = _text(r"/[!\"$->@-~]*", "the beginning of a path, such as /api/")
+HEADER = _text(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", "the name of a header, such as X-Class")
+REGEX = Rule("a regular expression of Python's, such as ^/v[0-9]+/heavy", _accept_regex)
+MATCHING = Rule("a table such as { prefix = '/api/' }", lambda value: value if isinstance(value, Mapping) else None)
 SPEED = Rule("a table with a number above 0 for every class, such as { light = 1.0 }", _accept_speeds)
 STATES = _numbers("a list of numbers, none negative, not all 0", any)
 STEPS = _numbers("a list of numbers, none negative, the last one above 0", lambda items: items[-1] > 0)
@@ -105,7 +123,9 @@ CLASS = (
     Field("spread", _number(0, 1000, "a number from 0 to 1000")),
     Field("cpu", NOT_NEGATIVE),
     Field("memory", NOT_NEGATIVE),
+    Field("match", MATCHING),
 )
+MATCH = (Field("prefix", PREFIX), Field("header", HEADER), Field("value", TEXT), Field("regex", REGEX))
 SERVER = (
     Field("id", NAME, required=True),
     Field("slots", _whole(1, 1024), required=True),

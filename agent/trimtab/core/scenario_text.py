@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trimtab.core.scenario import Fault, RequestClass, Scenario, Server, Traffic
+from trimtab.core.scenario import Fault, Match, RequestClass, Scenario, Server, Traffic
 from trimtab.core.scenario_fields import (
     CLASS,
     FAULT,
     FAULT_BY_KIND,
+    MATCH,
     NAME,
     SCENARIO,
     SECTIONS,
@@ -163,7 +164,21 @@ def _parse_class(table: Mapping[str, object], place: _Place) -> RequestClass:
     if not possible(values["spread"]):
         step = "correct spread or choose another distribution"
         raise place.at("spread").error(f"is {values['spread']:g}", f"{allowed} for distribution {distribution}", step)
+    if "match" in values:
+        values["match"] = _parse_match(values["match"], place.at("match"))
     return RequestClass(**values)
+
+
+def _parse_match(table: Mapping[str, object], place: _Place) -> Match:
+    values = _read(MATCH, table, place)
+    ways = [key for key in ("prefix", "header", "regex") if key in values]
+    if len(ways) != 1:
+        problem = f"has {' and '.join(ways)}" if ways else f"is {_describe(table)}"
+        raise place.error(problem, "exactly one of prefix, header (with value) and regex", f"{'remove' if ways else 'add'} one of them")
+    if ("header" in values) != ("value" in values):
+        missing = "value" if "header" in values else "header"
+        raise place.at(missing).error("is missing", "header and value together", f"add {missing}")
+    return Match(**values)
 
 
 def _parse_servers(table: Mapping[str, object], top: _Place, class_names: Sequence[str]) -> tuple[Server, ...]:
@@ -240,6 +255,8 @@ def _write(fields: Sequence[Field], record: object) -> dict[str, Any]:
 def _plain(value: Any, *, in_ms: bool) -> Any:
     if in_ms:
         return _to_ms(value)
+    if isinstance(value, Match):
+        return _write(MATCH, value)
     if isinstance(value, Mapping):
         return dict(value)
     return list(value) if isinstance(value, tuple) else value

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trimtab.core.observation import FEATURES, observation
+from trimtab.core.observation import F32, FEATURES, observation
 from trimtab.core.request_log import I64
 from trimtab.dqn.checkpoint import load_checkpoint, load_network
 from trimtab.dqn.inference import greedy_choice
@@ -13,10 +13,15 @@ from trimtab.policies.base import RoutingView
 
 
 class LearnedPolicy:
-    """Greedy in the network's Q-values. Has no chance of its own, so `reset` has nothing to do."""
+    """Greedy in the network's Q-values. Has no chance of its own, so `reset` has nothing to do.
+
+    `seen` [B, S, F] and `q` [B, S] are the observation and the Q-values of the last `select`, for whoever guards or shows it.
+    """
 
     def __init__(self, name: str, network: QNetwork) -> None:
         self.name = name
+        self.seen: F32 = np.zeros((0, 0, len(FEATURES)), dtype=np.float32)
+        self.q: F32 = np.zeros((0, 0), dtype=np.float32)
         self._network = network
 
     def reset(self, seeds: I64) -> None:
@@ -24,8 +29,9 @@ class LearnedPolicy:
 
     def select(self, view: RoutingView) -> I64:
         available = np.ascontiguousarray(view.available)
-        q = q_values(self._network, observation(view), available).numpy()
-        return greedy_choice(q, available)
+        self.seen = observation(view)
+        self.q = q_values(self._network, self.seen, available).numpy()
+        return greedy_choice(self.q, available)
 
 
 def load_policy(path: Path, problem: str, servers: int, name: str = "dqn", device: str = "cpu") -> LearnedPolicy:

@@ -19,6 +19,7 @@ from trimtab.problems.routing.world import LiveWorld, family_twin, fixed_twin
 
 FAMILY: Final = "family:"
 COMPOSE_PORTS: Final = range(8081, 8085)  # where docker-compose.yml publishes the default fleet
+COMPOSE_NOTE: Final = f"Compose fleet at localhost:{COMPOSE_PORTS[0]}-{COMPOSE_PORTS[-1]}"
 
 
 class Routing:
@@ -114,9 +115,9 @@ def open_live(scenario: Scenario, urls: tuple[str, ...], reward: RewardKind = "r
     named = [one.url for one in scenario.servers if one.url is not None]
     if len(named) == len(scenario.servers):
         return LiveWorld(scenario, named, f"live servers of {scenario.id}: {', '.join(named)}", reward=reward)
-    if _is_compose_fleet(scenario):
-        published = [f"http://localhost:{port}" for port in COMPOSE_PORTS]
-        return LiveWorld(scenario, published, f"Compose fleet at localhost:{COMPOSE_PORTS[0]}-{COMPOSE_PORTS[-1]}", reward=reward)
+    published = compose_fleet(scenario)
+    if published is not None:
+        return LiveWorld(scenario, published, COMPOSE_NOTE, reward=reward)
     faults = any(one.kind not in {"leave", "join"} for one in scenario.faults)
     local = LocalServers(scenario, faults_enabled=faults)
     local.start()
@@ -127,14 +128,15 @@ def open_live(scenario: Scenario, urls: tuple[str, ...], reward: RewardKind = "r
         raise
 
 
-def _is_compose_fleet(scenario: Scenario) -> bool:
-    """Do servers of this scenario's ids answer on the ports of docker-compose.yml?"""
+def compose_fleet(scenario: Scenario) -> tuple[str, ...] | None:
+    """The addresses that docker-compose.yml publishes, where servers of this scenario's ids answer on them."""
     if len(scenario.servers) != len(COMPOSE_PORTS):
-        return False
+        return None
     client = ServerClient([f"http://localhost:{port}" for port in COMPOSE_PORTS], connections=1)
     try:
-        return [state.get("id") for state in client.states()] == list(scenario.server_ids)
+        answering = [state.get("id") for state in client.states()]
     except FleetError:
-        return False
+        return None
     finally:
         client.close()
+    return client.urls if answering == list(scenario.server_ids) else None

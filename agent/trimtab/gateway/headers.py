@@ -1,0 +1,89 @@
+"""What of a message's headers goes on, and what the gateway adds. No sockets here."""
+
+import re
+import secrets
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+RawHeaders = Iterable[tuple[bytes, bytes]]
+
+# For one connection only: RFC 9110, 7.6.1, and the two of proxy authentication, which the gateway does not do for anybody else.
+HOP_BY_HOP: Final = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+NAME: Final = "trimtab"
+_HOP_BY_HOP_BYTES: Final = frozenset(name.encode() for name in HOP_BY_HOP)
+_ANSWERED_HERE: Final = frozenset({"expect"})  # the gateway itself says 100 Continue, once it wants the body
+_REPLACED: Final = frozenset({"host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "via", "x-request-id"})
+_REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
+_BREAKS_LINES: Final = re.compile(rb"[\r\n\0]")  # the parser of answers is lenient; a client's may split there what is one header
+
+
+class Sender(NamedTuple):
+    """Who sent a request, and to whom, as the gateway sees it."""
+
+    address: str
+    host: str  # of the target or the Host header; empty in HTTP/1.0 without one
+    version: str  # of the protocol the message came with, such as 1.1
+
+
+def request_id(offered: str | None) -> str:
+    """The client's own id if it can be passed on as it is, else a new one of 128 random bits."""
+    return offered if offered is not None and _REQUEST_ID.fullmatch(offered) else secrets.token_hex(16)
+
+
+def request_headers(headers: Iterable[tuple[str, str]], sender: Sender, identity: str) -> list[tuple[str, str]]:
+    """What a server is sent: everything end to end in its order, then who asked, for which host, and by which way."""
+    pairs = [(name, name.lower(), value) for name, value in headers]
+    dropped = HOP_BY_HOP | _ANSWERED_HERE | _named(value for _, lower, value in pairs if lower == "connection")
+    own = {name: [value for _, lower, value in pairs if lower == name and lower not in dropped] for name in _REPLACED}
+    kept = [(name, value) for name, lower, value in pairs if lower not in dropped and lower not in _REPLACED]
+    if sender.host:
+        kept.insert(0, ("Host", sender.host))
+    kept += [
+        ("X-Forwarded-For", ", ".join([*own["x-forwarded-for"], sender.address])),
+        # A proxy in front that ends TLS knows better than this one what the client used.
+        ("X-Forwarded-Proto", own["x-forwarded-proto"][0] if own["x-forwarded-proto"] else "http"),
+        ("X-Forwarded-Host", own["x-forwarded-host"][0] if own["x-forwarded-host"] else sender.host),
+        ("Via", ", ".join([*own["via"], f"{sender.version} {NAME}"])),
+        ("X-Request-Id", identity),
+    ]
+    return kept
+
+
+def response_headers(headers: RawHeaders, version: str, identity: str, *, keep_length: bool) -> list[tuple[bytes, bytes]]:
+    """What the client is sent, byte for byte as the server wrote it; raises ValueError for a value that would break the head's lines."""
+    pairs = [(name, name.lower(), value) for name, value in headers]
+    dropped = set(_HOP_BY_HOP_BYTES)
+    dropped |= {one.encode() for one in _named(value.decode("latin-1") for _, lower, value in pairs if lower == b"connection")}
+    if not keep_length:
+        dropped.add(b"content-length")
+    kept = [(name, value) for name, lower, value in pairs if lower not in dropped]
+    if any(_BREAKS_LINES.search(value) for _, value in kept):
+        raise ValueError("a header of the answer holds a line break or a zero byte")
+    kept.append((b"Via", f"{version} {NAME}".encode()))
+    if all(lower != b"x-request-id" for _, lower, _ in pairs):
+        kept.append((b"X-Request-Id", identity.encode()))
+    return kept
+
+
+def response_head(status: int, reason: str, headers: RawHeaders) -> bytes:
+    """Status line and headers, up to and including the empty line."""
+    phrase = _BREAKS_LINES.sub(b" ", reason.encode("utf-8", "surrogateescape"))
+    lines = [b"HTTP/1.1 %d %b" % (status, phrase), *(name + b": " + value for name, value in headers)]
+    return b"\r\n".join([*lines, b"\r\n"])
+
+
+def _named(connection: Iterable[str]) -> frozenset[str]:
+    """Headers that `Connection` declares to be for this connection only, in lower case."""
+    return frozenset(name for value in connection for one in value.split(",") if (name := one.strip().lower()))

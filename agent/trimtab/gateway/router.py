@@ -1,0 +1,172 @@
+"""Routing without a network: one ledger, one decider, and a slot for every request in flight.
+
+Knows no socket and no clock; times are monotonic seconds that the caller passes in. One thread, the event loop's, owns it: no locks.
+"""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from trimtab.core.ledger import empty_ledger, record_dispatch, record_outcomes
+from trimtab.core.request_log import FAILED, I64, SERVED, UNMEASURED, Outcomes, empty_log
+from trimtab.core.scenario import Scenario
+from trimtab.core.view import View
+from trimtab.errors import GatewayError, NoServerError, RouterFullError
+from trimtab.fleets.base import Mask
+from trimtab.gateway.guard import Decider
+from trimtab.policies.base import RoutingView
+
+CAPACITY: Final = 4096
+
+# A gap between arrivals counts as at most so many mean ones. The ledger takes every gap for a sample of the traffic, and a gateway idles
+# overnight: one gap of hours would let `load` read nothing for hundreds of requests, which no training ever showed a network. Poisson
+# traffic has a longer gap once in 22 000 (e^-10), so the feature means what it meant in training; a rate that falls is followed within
+# some tens of arrivals.
+LONGEST_GAP: Final = 10.0
+
+# A service time that exceeds the whole latency by more than this is not believed: it would poison the averages of that server. The
+# allowance is for clocks of two machines that do not tick alike.
+CLOCK_ALLOWANCE_S: Final = 0.001
+
+
+class Ticket(NamedTuple):
+    """One attempt of one request, on its way. `finish` wants this very object back, once."""
+
+    slot: int
+    server: int
+    kind: int
+    sent_s: float
+    decided_by: str
+
+
+class Counts(NamedTuple):
+    """Attempts since the start: sent = served + failed + unmeasured + in_flight."""
+
+    sent: int
+    served: int
+    failed: int
+    unmeasured: int
+    in_flight: int
+
+
+class Router:
+    """Chooses servers and keeps the books; at most `capacity` requests in flight.
+
+    Every attempt is booked by itself: a retry is `finish(ticket, FAILED, ...)`, then `route` with that server left out of the mask.
+    """
+
+    def __init__(self, scenario: Scenario, decider: Decider, capacity: int = CAPACITY) -> None:
+        if capacity < 1:
+            raise GatewayError(f"capacity is {capacity}; allowed: 1 or more requests in flight; raise it")
+        servers, classes = len(scenario.servers), len(scenario.classes)
+        self.decider = decider
+        self.capacity = capacity
+        self._classes = classes
+        self._ledger = empty_ledger(1, servers, classes, capacity)
+        self._log = empty_log(np.zeros((1, capacity)), np.zeros((1, capacity), dtype=np.int32), np.zeros((1, capacity)))
+        self._first = Outcomes(start=np.zeros(1, dtype=np.int64), stop=np.ones(1, dtype=np.int64))
+        self._chosen: I64 = np.zeros(1, dtype=np.int64)
+        self._view: RoutingView = View(
+            now_s=np.zeros(1),
+            request_class=np.zeros(1, dtype=np.int32),
+            available=np.ones((1, servers), dtype=np.bool_),
+            slots=np.array([[one.slots for one in scenario.servers]], dtype=np.int64),
+            service_rate_rps=scenario.service_rate_rps()[None, :],
+            ledger=self._ledger,
+        )
+        self._origin_s: float | None = None
+        self._open: list[Ticket | None] = [None] * capacity
+        self._free = list(reversed(range(capacity)))  # a stack: the slot freed last is still in the cache
+        self._sent = 0
+        self._ended = {SERVED: 0, FAILED: 0, UNMEASURED: 0}
+
+    @property
+    def in_flight(self) -> I64:
+        """Attempts in flight at each server.  # [S], a copy"""
+        return np.array(self._ledger.outstanding[0])
+
+    @property
+    def counts(self) -> Counts:
+        served, failed, unmeasured = self._ended[SERVED], self._ended[FAILED], self._ended[UNMEASURED]
+        return Counts(self._sent, served, failed, unmeasured, self.capacity - len(self._free))
+
+    def view(self, kind: int, now_s: float, open_servers: Mask) -> RoutingView:
+        """What a policy is shown of a request of class `kind`; `open_servers` [S].
+
+        One view for ever: its arrays hold until the next call of any method. Its time is counted from the first call, as an episode's
+        is from its start: the ledger would take the machine's uptime for a gap between arrivals.
+        """
+        if not 0 <= kind < self._classes:  # compiled code would write beside its arrays
+            raise GatewayError(f"request class is {kind}; allowed: 0 to {self._classes - 1}; pass what ClassMatcher.kind_of returns")
+        if self._origin_s is None:
+            self._origin_s = now_s
+        view = self._view
+        view.now_s[0] = now_s - self._origin_s
+        view.request_class[0] = kind
+        view.available[0] = open_servers
+        return view
+
+    def route(self, kind: int, now_s: float, open_servers: Mask) -> Ticket:
+        """Choose one of `open_servers` [S] for a request of class `kind` and book it as sent.
+
+        Raises NoServerError where the mask is empty, RouterFullError at capacity; nothing is booked then.
+        """
+        if not self._free:
+            raise RouterFullError(f"{self.capacity} requests are in flight, which is all that fit; answer 503 or raise the capacity")
+        if not open_servers.any():
+            raise NoServerError(f"none of {open_servers.size} servers is open to this request; answer 503 until one is back")
+        view = self.view(kind, now_s, open_servers)
+        server, decided_by = self.decider.decide(view)
+        if not 0 <= server < open_servers.size or not open_servers[server]:
+            raise GatewayError(f"{decided_by} chose server {server}, which is not open; put a GuardedDecider before this policy")
+        return self._book(kind, now_s, server, decided_by)
+
+    def finish(self, ticket: Ticket, status: int, now_s: float, service_s: float = 0.0, queue_s: float = 0.0) -> None:
+        """Book how an attempt ended: SERVED, FAILED or UNMEASURED. Times as the server reports them, 0 where it does not.
+
+        Raises GatewayError for a ticket that has ended or is none of this router's, and for any other status.
+        """
+        slot = ticket.slot
+        if not 0 <= slot < self.capacity or self._open[slot] is not ticket:
+            raise GatewayError(f"{ticket} is not in flight; allowed: tickets of this router, once each; look for a second finish")
+        if status not in self._ended:
+            raise GatewayError(f"status is {status}; allowed: SERVED, FAILED, UNMEASURED of core.request_log; pass one of them")
+        log, latency_s = self._log, now_s - ticket.sent_s
+        log.status[0, slot] = status
+        log.latency_s[0, slot] = latency_s
+        log.service_s[0, slot] = service_s if 0.0 <= service_s <= latency_s + CLOCK_ALLOWANCE_S else 0.0
+        log.queue_s[0, slot] = queue_s
+        log.completed_s[0, slot] = now_s - (self._origin_s or 0.0)
+        log.order[0, 0] = slot
+        record_outcomes(self._ledger, log, self._first)
+        self._open[slot] = None
+        self._free.append(slot)
+        self._ended[status] += 1
+
+    def _book(self, kind: int, now_s: float, server: int, decided_by: str) -> Ticket:
+        slot = self._free.pop()
+        self._log.request_class[0, slot] = kind
+        self._log.server[0, slot] = server
+        self._chosen[0] = server
+        self._shorten_gap(float(self._view.now_s[0]))
+        record_dispatch(self._ledger, self._log, slot, self._chosen, self._view.now_s)
+        ticket = Ticket(slot, server, kind, now_s, decided_by)
+        self._open[slot] = ticket
+        self._sent += 1
+        return ticket
+
+    def _shorten_gap(self, now_s: float) -> None:
+        ledger = self._ledger
+        longest_s = LONGEST_GAP * float(ledger.gap_s[0])
+        if longest_s > 0.0 and now_s - float(ledger.last_arrival_s[0]) > longest_s:
+            ledger.last_arrival_s[0] = now_s - longest_s
+
+
+def rehearse(scenario: Scenario, decider: Decider) -> None:
+    """Run every kernel once, on books that are thrown away: a kernel takes seconds to compile, and the first requests would wait for it.
+
+    Raises what a policy raises that cannot run here, such as an oracle.
+    """
+    router, everybody = Router(scenario, decider, 2), np.ones(len(scenario.servers), dtype=np.bool_)
+    decider.rehearse(router.view(0, 0.0, everybody))
+    router.finish(router._book(0, 0.0, 0, decider.primary), SERVED, 0.0)

@@ -1,0 +1,168 @@
+"""What does the gateway add to a request's latency, and what does a request cost it?
+
+    python tests/benchmarks/gateway_overhead.py --seconds 10 --rounds 5
+
+Starts servers that answer at once, in a process of their own, and the gateway as people start it (agent/app.py). An open loop sends the
+same requests at evenly spaced times, directly to the servers and through the gateway, in turns; latency counts from the time a request
+was due. Prints p50 and p99 of both, their difference, and the gateway's CPU time for each request (Linux).
+"""
+
+import asyncio
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+from measuring import alternate, number, parser, print_machine, print_table
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY / "agent"))
+
+from trimtab.fleets.local import free_ports  # noqa: E402 - found through the path set above
+
+HOST, SERVERS, CONNECTIONS = "127.0.0.1", 4, 16
+BODY = b"x" * 100
+REQUEST = b"GET /job/light HTTP/1.1\r\nHost: bench\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n"
+START_S, ANSWER_S, WARM_UP_S = 60.0, 10.0, 2.0
+QUANTILES = ((50, "p50"), (99, "p99"))
+
+SERVER = """
+import asyncio, sys
+LINES = ["HTTP/1.1 200 OK", "Content-Type: text/plain", "Date: Sat, 01 Jan 2000 00:00:00 GMT", "Server-Timing: queue;dur=0, work;dur=0.01"]
+ANSWER = "\\r\\n".join(LINES + ["Content-Length: %d", "", "%s"])
+class Server(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport, self.rest = transport, b""
+    def data_received(self, data):
+        *heads, self.rest = (self.rest + data).split(b"\\r\\n\\r\\n")
+        self.transport.write((ANSWER % (BODY, "x" * BODY) * len(heads)).encode())
+async def main(ports):
+    loop = asyncio.get_running_loop()
+    listeners = [await loop.create_server(Server, "127.0.0.1", port) for port in ports]
+    await asyncio.gather(*[one.serve_forever() for one in listeners])
+BODY = int(sys.argv[1])
+asyncio.run(main([int(port) for port in sys.argv[2:]]))
+"""
+
+
+def main() -> int:
+    options = parser(__doc__.partition("\n")[0])
+    options.add_argument("--rate", type=float, default=100.0, metavar="RPS", help="requests a second (default 100)")
+    options.add_argument("--policy", default="sed-online", metavar="NAME", help="of the gateway (default sed-online)")
+    args = options.parse_args()
+    *server_ports, port = free_ports(SERVERS + 1)
+    urls = ",".join(f"http://{HOST}:{one}" for one in server_ports)
+    app = [sys.executable, str(REPOSITORY / "agent" / "app.py"), "--policy", args.policy, "--servers", urls, "--port", str(port)]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_process([sys.executable, "-c", SERVER, str(len(BODY)), *map(str, server_ports)]))
+        gateway = stack.enter_context(_process(app))
+        _wait_for(f"http://{HOST}:{port}/readyz")
+        runs = {"direct": Run(server_ports, args.rate), "gateway": Run([port], args.rate, gateway.pid)}
+        for run in runs.values():
+            run.measure(WARM_UP_S)
+            run.forget()
+        print_machine(f"Gateway, {args.policy}: {args.rate:g} requests/s, {args.seconds:g} s x {args.rounds}, {CONNECTIONS} connections")
+        alternate({name: (lambda one=one: one.measure(args.seconds)) for name, one in runs.items()}, args.rounds)
+        _report(runs)
+    return 0
+
+
+class Run:
+    """One way to the servers, and what was seen on it."""
+
+    def __init__(self, ports: list[int], rate_rps: float, pid: int | None = None) -> None:
+        self.ports, self.rate_rps, self.pid = ports, rate_rps, pid
+        self.forget()
+
+    def forget(self) -> None:
+        self.latencies_s: list[np.ndarray] = []
+        self.cpu_s: list[float] = []
+
+    def measure(self, seconds: float) -> float:
+        """One round; returns the median latency in seconds."""
+        before = self._cpu_s()
+        latencies = asyncio.run(_load(self.ports, self.rate_rps, seconds))
+        self.latencies_s.append(latencies)
+        self.cpu_s.append((self._cpu_s() - before) / latencies.size)
+        return float(np.median(latencies))
+
+    def quantile_ms(self, percent: float) -> float:
+        """Median over the rounds."""
+        return 1e3 * statistics.median(float(np.percentile(one, percent)) for one in self.latencies_s)
+
+    def _cpu_s(self) -> float:
+        """CPU time of the process so far; 0 where the system does not tell."""
+        stat = Path(f"/proc/{self.pid}/stat")
+        if self.pid is None or not stat.exists():
+            return 0.0
+        fields = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def _load(ports: list[int], rate_rps: float, seconds: float) -> np.ndarray:
+    """Latencies in seconds of requests that were due at evenly spaced times."""
+    free: asyncio.LifoQueue = asyncio.LifoQueue()
+    for place in range(CONNECTIONS):
+        free.put_nowait(await asyncio.open_connection(HOST, ports[place % len(ports)]))
+    count, begin = int(rate_rps * seconds), time.perf_counter() + 0.1
+    dues = begin + np.arange(count) / rate_rps
+    tasks = []
+    for due in dues:
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        tasks.append(asyncio.create_task(_request(free, due)))
+    found = await asyncio.gather(*tasks)
+    while not free.empty():
+        free.get_nowait()[1].close()
+    return np.array(found)
+
+
+async def _request(free: asyncio.LifoQueue, due: float) -> float:
+    async with asyncio.timeout(ANSWER_S):
+        reader, writer = await free.get()
+        writer.write(REQUEST)
+        head = await reader.readuntil(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise SystemExit(f"answered {head.splitlines()[0]!r}")
+        await reader.readexactly(len(BODY))
+        ended = time.perf_counter()
+    free.put_nowait((reader, writer))
+    return ended - due
+
+
+def _report(runs: dict[str, Run]) -> None:
+    rows = []
+    for percent, name in QUANTILES:
+        direct, through = (runs[key].quantile_ms(percent) for key in ("direct", "gateway"))
+        rows.append([f"{name}, ms", number(direct), number(through), number(through - direct)])
+    print_table(["", "direct", "gateway", "added"], rows)
+    if any(runs["gateway"].cpu_s):
+        print(f"CPU of the gateway: {1e6 * statistics.median(runs['gateway'].cpu_s):.0f} us a request, health checks included")
+
+
+@contextlib.contextmanager
+def _process(command: list[str]):
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def _wait_for(url: str) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=1) as answer:
+            if answer.status == 200:
+                return
+        time.sleep(0.1)
+    raise SystemExit(f"{url} did not answer 200 within {START_S:g} s")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
