@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from product import F64, Scenario, UsageError, intensity_rps, load_scenario, load_trace, parse_scenario, scenario_table
 
-DEFAULT_TARGET = "http://localhost:8081"
+DEFAULT_TARGET = "http://localhost:8080"  # the gateway, `python agent/app.py`
 LOOPS = ("open", "closed")
 SHAPES = ("none", "traffic")
 THINKING = ("constant", "exponential")
@@ -18,7 +18,9 @@ THINKING = ("constant", "exponential")
 EXAMPLES = """
 trimtab examples:
 
-  the default scenario's traffic over its four servers, on schedule, for a minute:
+  the default scenario's traffic through the gateway (python agent/app.py), on schedule, for a minute:
+    locust -f load/locustfile.py --headless -t 60s
+  the same over its four servers in turn, without a gateway:
     locust -f load/locustfile.py --headless -t 60s \\
         --targets http://localhost:8081,http://localhost:8082,http://localhost:8083,http://localhost:8084
   50 requests/s to one server, report as JSON:
