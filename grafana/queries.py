@@ -29,3 +29,21 @@ def quantile_by(by: str, part: float, metric: str, labels: str) -> str:
 def mean_by(by: str, metric: str, labels: str) -> str:
     """The mean of a histogram."""
     return f"{rate_by(by, f'{metric}_sum', labels)} / {rate_by(by, f'{metric}_count', labels)}"
+
+
+# A gateway in Compose may be scraped under two names (prometheus/prometheus.yml): added up, its rates would be twice what they are.
+
+
+def gateway(expr: str) -> str:
+    """One gateway's series; of two at once the larger."""
+    return f"max without (instance, gateway) ({expr})"
+
+
+def gateway_rate_by(by: str, metric: str, labels: str = "") -> str:
+    """As rate_by, of a gateway's counter."""
+    return f"sum by ({by}) ({gateway(rate(metric, labels))})"
+
+
+def gateway_quantile_by(by: str, part: float, metric: str, labels: str = "") -> str:
+    """As quantile_by, of a gateway's histogram; without `by`, of all requests."""
+    return f"histogram_quantile({part:g}, {gateway_rate_by(f'{by}, le' if by else 'le', f'{metric}_bucket', labels)})"

@@ -1,7 +1,7 @@
 """The dashboard Testbed: what happens to requests, in the order in which it happens. Live servers only: the twin has no metrics."""
 
 from parts import FIRING_BY_NAME, Row, annotation, bars, chooser, curves, number, page, words
-from queries import BOTH, SERVER, mean_by, quantile_by, rate, rate_by, share_by
+from queries import BOTH, SERVER, gateway, gateway_quantile_by, gateway_rate_by, mean_by, quantile_by, rate, rate_by, share_by
 
 LIVE = 'backend="http"'
 LIVE_BOTH = f"{LIVE},{BOTH}"
@@ -10,6 +10,9 @@ FACTOR_LIMITS = [(None, "green"), (0.5, "green"), (2, "orange")]  # those of the
 SHARE_LIMITS = [(None, "green"), (0.05, "red")]  # those of the alerts ServerErrorsHigh and AgentSeesFailures
 BUSY_LIMITS = [(None, "green"), (0.8, "orange"), (0.95, "red")]
 UP = {"0": ("down", "red"), "1": ("up", "green")}
+IN = {"0": ("out", "red"), "1": ("in", "green")}
+PANIC = {"0": ("no", "green"), "1": ("panic", "red")}
+CLASS = 'class=~"$class"'
 # No series ALERTS means that no alert is active: one of the few places where nothing is zero.
 FIRING = 'count(ALERTS{alertstate="firing",severity!="info"}) or on() vector(0)'
 CAPACITY_SHARE = f"server:trimtab_server_capacity_requests_per_second:share{{{SERVER}}}"
@@ -146,14 +149,66 @@ OUTCOMES = Row("Outcomes", [
     ),
 ])  # fmt: skip
 
+GATEWAY = Row("Gateway", [
+    curves(
+        "Gateway: requests by class", "What clients ask of app.py, each request once. Class none: refused before its class was known.",
+        "reqps", (gateway_rate_by("class", "trimtab_gateway_requests_total", CLASS), "{{class}}"), width=6, stacked=True,
+    ),
+    curves(
+        "Gateway: answers by status class", "What clients get. 5xx that no server shows: none was in, or too slow. none: the client left.",
+        "reqps", (gateway_rate_by("code_class", "trimtab_gateway_requests_total", BOTH), "{{code_class}}"), width=6, stacked=True,
+    ),
+    curves(
+        "Gateway: decisions by server", "Where requests and retries go. An ejected server falls to 0, and comes back by a ramp.", "reqps",
+        (gateway_rate_by("server", "trimtab_gateway_decisions_total", BOTH), "{{server}}"), width=6, stacked=True,
+    ),
+    curves(
+        "Gateway: decisions by decider", "Who chose. With a model, look whether the fallback's part grows.", "reqps",
+        (gateway_rate_by("decider", "trimtab_gateway_decisions_total", BOTH), "{{decider}}"), width=6, stacked=True,
+    ),
+    curves(
+        "Gateway: latency p50 by class", "Arrival at the gateway to the end of the answer. Compare with the servers' p50 above.", "s",
+        (gateway_quantile_by("class", 0.5, "trimtab_gateway_latency_seconds", CLASS), "{{class}}"), width=8,
+    ),
+    curves(
+        "Gateway: latency p99 by class", "What the slowest hundredth of clients feel, retries included, against the SLO.", "s",
+        (gateway_quantile_by("class", 0.99, "trimtab_gateway_latency_seconds", CLASS), "{{class}}"), width=8, slo=True,
+    ),
+    curves(
+        "Gateway: overhead", "Part of the latency that no server accounts for: gateway and network. When it grows, one core is not enough.",
+        "s", *[(gateway_quantile_by("", part, "trimtab_gateway_overhead_seconds"), name) for part, name in ((0.5, "p50"), (0.99, "p99"))],
+        width=8,
+    ),
+    curves(
+        "Gateway: fallbacks by reason", "What the guard holds against a model; slow ones are still used. Empty under a classical policy.",
+        "reqps", (gateway_rate_by("reason", "trimtab_gateway_fallbacks_total"), "{{reason}}"), width=6,
+    ),
+    curves(
+        "Gateway: retries by result", "Second and third tries. no_budget is a retry that was not sent: too much fails at once.", "reqps",
+        (gateway_rate_by("result", "trimtab_gateway_retries_total"), "{{result}}"), width=6,
+    ),
+    curves(
+        "Gateway: ejections", "How often each server was ejected since the gateway started. A staircase is a server that flaps.", "short",
+        (gateway(f"trimtab_gateway_ejections_total{{{SERVER}}}"), "{{server}}"), width=5, top=1,
+    ),
+    number(
+        "Gateway: servers in", "Whether the gateway offers the server to the policy: neither ejected nor down by its own checks.", "short",
+        (gateway(f"trimtab_gateway_server_up{{{SERVER}}}"), "{{server}}"), texts=IN, name=True,
+    ),
+    number(
+        "Gateway: panic", "Fewer than half of the servers are in, so all are offered. Look at the servers first.", "short",
+        (gateway("trimtab_gateway_panic"), "panic"), width=3, texts=PANIC,
+    ),
+])  # fmt: skip
+
 
 def testbed() -> str:
     """JSON of the dashboard."""
     return page(
         "trimtab-testbed",
         "Testbed",
-        "Live servers in data-flow order: traffic, decisions, servers, outcomes.",
-        [TRAFFIC, DECISIONS, SERVERS, OUTCOMES],
+        "Live servers in data-flow order: traffic, decisions, servers, outcomes; then the gateway, while app.py runs.",
+        [TRAFFIC, DECISIONS, SERVERS, OUTCOMES, GATEWAY],
         [chooser("server", "trimtab_server_slots"), chooser("class", "trimtab_server_requests_total")],
         [annotation("Alerts", "red", FIRING_BY_NAME, "{{alertname}}", "severity")],
     )

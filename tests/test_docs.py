@@ -116,7 +116,7 @@ def option_strings(script):
 
 def test_options_in_tables_exist():
     """Inline code that begins with an option, as the tables have it, names options of the scripts or of the benchmarks."""
-    known = set().union(*(option_strings(script) for script in PARSERS)) | {"--seconds", "--rounds"}
+    known = set().union(*(option_strings(script) for script in PARSERS)) | {"--seconds", "--rounds", "--profile"}
     pieces = [code for path in DOCUMENTS for code in code_of(path) if code.startswith("--")]
     used = {option for code in pieces for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", code)}
     assert used

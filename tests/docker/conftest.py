@@ -28,7 +28,7 @@ REGISTRY = "https://registry-1.docker.io/v2/"
 TO_HAVE_ONE = "install Docker with its Compose plugin and start it, on Debian by .ci/engine.sh"
 PROMETHEUS = "http://127.0.0.1:9090"
 # What the Compose file and the tools take from the environment; the tests want the file's own defaults.
-VARIABLES = ("TRIMTAB_FLEET", "TRIMTAB_FAULTS", "BASE_IMAGE", "GRAFANA_ADMIN_PASSWORD")
+VARIABLES = ("TRIMTAB_FLEET", "TRIMTAB_FAULTS", "TRIMTAB_POLICY", "BASE_IMAGE", "GRAFANA_ADMIN_PASSWORD")
 FIRST_TIMEOUT_S = 900  # the first test waits for base image, builds and start
 
 
@@ -163,6 +163,17 @@ class Stack:
         reply = requests.get(f"{PROMETHEUS}/api/v1/{path}", params=parameters, timeout=5)
         assert reply.status_code == 200, reply.text
         return reply.json()["data"]
+
+    def host_address(self):
+        """What Prometheus takes for the host; where that is no address of this machine (Docker Desktop), it reaches loopback instead."""
+        hosts = [line.split() for line in self.compose("exec", "-T", "prometheus", "cat", "/etc/hosts").stdout.splitlines()]
+        (address,) = [words[0] for words in hosts if "host.docker.internal" in words]
+        try:
+            with socket.socket() as probe:
+                probe.bind((address, 0))
+        except OSError:
+            return "127.0.0.1"
+        return address
 
     def up(self):
         """Everything up and healthy, or a failure with what the containers wrote."""

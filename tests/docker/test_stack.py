@@ -2,7 +2,6 @@
 
 import csv
 import json
-import socket
 import statistics
 import subprocess
 import sys
@@ -150,22 +149,10 @@ def test_rules_are_loaded_and_evaluated_without_errors(stack, eventually):
     assert [rule for rule in rules if rule["health"] != "ok"] == []
 
 
-def host_address(stack):
-    """What Prometheus takes for the host; where that is no address of this machine (Docker Desktop), it reaches loopback instead."""
-    hosts = [line.split() for line in stack.compose("exec", "-T", "prometheus", "cat", "/etc/hosts").stdout.splitlines()]
-    (address,) = [words[0] for words in hosts if "host.docker.internal" in words]
-    try:
-        with socket.socket() as probe:
-            probe.bind((address, 0))
-    except OSError:
-        return "127.0.0.1"
-    return address
-
-
 def test_a_training_run_on_the_host_is_scraped(stack, eventually):
     registry, value = CollectorRegistry(), float(uuid.uuid4().int % 1_000_000)
     Gauge("trimtab_test_marker", "Says that this very process was read.", registry=registry).set(value)
-    server, thread = start_http_server(9101, addr=host_address(stack), registry=registry)
+    server, thread = start_http_server(9101, addr=stack.host_address(), registry=registry)
     try:
         eventually(lambda: health_of_targets(stack)["training", ""] == "up")
         eventually(lambda: [one["value"][1] for one in stack.prometheus("query", query="trimtab_test_marker")["result"]] == [f"{value:g}"])
@@ -206,3 +193,22 @@ def test_the_load_profile_is_a_master_with_as_many_workers_as_asked_for(stack, e
             assert int(stack.compose("exec", "-T", service, "id", "-u").stdout) > 0
     finally:
         stack.compose("--profile", "load", "rm", "--force", "--stop", *own)
+
+
+def test_the_gateway_profile_routes_to_every_server_and_drains_at_the_end(stack, eventually):
+    try:
+        stack.compose("--profile", "gateway", "up", "--detach", "--build", "--wait", "gateway", timeout_s=600)
+        assert [requests.get("http://127.0.0.1:8080/job/light", timeout=5).status_code for _ in range(40)] == [200] * 40
+        state = requests.get("http://127.0.0.1:8080/api/state", timeout=5).json()
+        assert (state["policy"], state["counts"]["served"]) == ("sed-online", 40)
+        assert [(one["id"], one["status"]) for one in state["servers"]] == [(name, "ok") for name in SERVERS]
+        seen = 'sum(trimtab_gateway_requests_total{gateway="compose",code_class="2xx"})'
+        eventually(lambda: [one["value"][1] for one in stack.prometheus("query", query=seen)["result"]] == ["40"])
+        host = stack.inspect("gateway")["HostConfig"]
+        assert (host["ReadonlyRootfs"], host["CapDrop"]) == (True, ["ALL"])
+        assert int(stack.compose("exec", "-T", "gateway", "id", "-u").stdout) > 0
+        stack.compose("--profile", "gateway", "stop", "gateway")
+        assert stack.inspect("gateway")["State"]["ExitCode"] == 0, "it ends by itself, not by SIGKILL"
+        assert "ended: 40 served, 0 failed, 0 cut off" in stack.compose("logs", "gateway").stdout
+    finally:
+        stack.compose("--profile", "gateway", "rm", "--force", "--stop", "gateway")

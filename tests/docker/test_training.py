@@ -1,4 +1,4 @@
-"""Training and evaluation over the Compose fleet: watched by every panel, and survived when servers die, hang and come back."""
+"""Training, evaluation and gateway over the Compose fleet: watched by every panel, and survived when servers die, hang and come back."""
 
 import signal
 import subprocess
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import requests
 
 from benchmarks.failing_servers import RETURN, Watch
 from grafana.panels import dashboards, series, walk
@@ -39,12 +40,17 @@ def empty_panels(row_is_wanted):
     return [f"{title}, {one.row}: {one.panel} ({one.ref})" for title, one in wanted if series(PROMETHEUS, one.expr) == 0]
 
 
+def trains(row):
+    """Rows that a training run alone fills; the others need their own program."""
+    return row not in ("Evaluation", "Gateway")
+
+
 def test_no_panel_is_empty_while_a_training_runs(stack, eventually, tmp_path):
     options = ["--backend", "http", "--episodes", "6000", "--out", str(tmp_path), *LEARNER_ARGS]
     with running("train_dqn.py", *options) as process:
-        eventually(lambda: process.poll() is not None or not empty_panels(lambda row: row != "Evaluation"), deadline_s=120)
+        eventually(lambda: process.poll() is not None or not empty_panels(trains), deadline_s=120)
         assert process.poll() is None, "the training went on by itself"
-        assert empty_panels(lambda row: row != "Evaluation") == []
+        assert empty_panels(trains) == []
 
 
 def test_no_evaluation_panel_is_empty_while_an_evaluation_runs(stack, eventually, tmp_path):
@@ -52,6 +58,28 @@ def test_no_evaluation_panel_is_empty_while_an_evaluation_runs(stack, eventually
     with running("evaluate_dqn.py", *options) as process:
         eventually(lambda: process.poll() is not None or not empty_panels(lambda row: row == "Evaluation"), deadline_s=120)
         assert empty_panels(lambda row: row == "Evaluation") == []
+
+
+def test_no_gateway_panel_is_empty_while_a_gateway_with_a_model_runs(stack, eventually):
+    """With a model, for a classical policy has no fallbacks to show."""
+    host = stack.host_address()
+
+    def asks():
+        for kind in ("light", "medium", "heavy"):
+            requests.get(f"http://{host}:8080/job/{kind}", timeout=10)
+        return not empty_panels(lambda row: row == "Gateway")
+
+    with running("app.py", "--model", "Models/reference.pth", "--host", host) as process:
+        eventually(lambda: process.poll() is not None or listens(host), deadline_s=60)
+        assert process.poll() is None, "the gateway did not start"
+        eventually(asks, deadline_s=60)
+
+
+def listens(host):
+    try:
+        return requests.get(f"http://{host}:8080/readyz", timeout=2).ok
+    except requests.RequestException:
+        return False
 
 
 @pytest.fixture

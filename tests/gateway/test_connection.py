@@ -252,3 +252,13 @@ async def test_a_wish_for_another_protocol_is_passed_over():
             answer = await client.ask("GET /chat", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
             assert (answer.status, answer.one("Connection")) == (200, "close")
         assert backend.requests[0].one("Upgrade") is None
+
+
+@live
+async def test_a_head_that_was_refused_and_goes_on_is_refused_once(caplog):
+    async with Backend() as backend, gateway(backend) as one, Client(one.port) as client:
+        await client.send(b"GET /x HTTP/1.1\r\n" + b"X: " + b"y" * 17_000)
+        assert (await client.answer()).status == 431
+        await client.send(b"y" * 17_000)
+        assert await client.is_closed()
+    assert caplog.records == [], "an error of the event loop"

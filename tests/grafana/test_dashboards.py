@@ -53,7 +53,7 @@ def test_an_unwritable_folder_is_one_line(tmp_path):
 def test_two_dashboards_with_rows_in_data_flow_order():
     rows = {board["uid"]: [one["title"] for one in board["panels"] if one["type"] == "row"] for board in BOARDS}
     assert rows == {
-        "trimtab-testbed": ["Traffic", "Decisions", "Servers", "Outcomes"],
+        "trimtab-testbed": ["Traffic", "Decisions", "Servers", "Outcomes", "Gateway"],
         "trimtab-training": ["Progress", "Reward", "Latency", "Learning", "Choices", "Evaluation"],
     }
 
@@ -148,11 +148,17 @@ def test_training_marks_phases_and_both_mark_alerts():
     assert marks == {"trimtab-testbed": ["Alerts"], "trimtab-training": ["Phase", "Alerts"]}
 
 
-def test_what_needs_an_evaluation_stands_in_its_row():
+def test_what_needs_an_evaluation_or_a_gateway_stands_in_its_row():
     for board in BOARDS:
         for query in walk(board):
             if query.expr != "testbed:response_seconds:slo":
                 assert ("evaluation" in query.expr) == (query.row == "Evaluation"), query
+                assert ("trimtab_gateway" in query.expr) == (query.row == "Gateway"), query
+
+
+def test_a_gateway_that_is_scraped_under_two_names_is_not_added_up():
+    for query in (one for board in BOARDS for one in walk(board) if "trimtab_gateway" in one.expr):
+        assert "max without (instance, gateway) (" in query.expr, query
 
 
 def test_queries_have_their_variables_filled_in(board):

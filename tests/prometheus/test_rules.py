@@ -84,7 +84,9 @@ def test_jobs_are_the_servers_the_programs_of_the_host_and_prometheus_itself():
     }
     assert list(targets) == ["servers", "training", "evaluation", "gateway", "prometheus"]
     assert (targets["training"], targets["evaluation"]) == (["host.docker.internal:9101"], ["host.docker.internal:9102"])
-    assert targets["gateway"] == ["host.docker.internal:8080"]
+    assert targets["gateway"] == ["host.docker.internal:8080", "gateway:8080"]
+    (gateway,) = [one["static_configs"] for one in document["scrape_configs"] if one["job_name"] == "gateway"]
+    assert [group["labels"] for group in gateway] == [{"gateway": "host"}, {"gateway": "compose"}]
     assert document["rule_files"] == ["rules.yml"]
     for job in ("training", "evaluation", "gateway"):
         assert job not in ALERTS["ServerDown"]["expr"], "its target is down between runs"

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from trimtab.gateway.limits import Timeouts
+
 yaml = pytest.importorskip("yaml")
 ROOT = Path(__file__).resolve().parents[2]
 SERVERS = [f"server-{number}" for number in range(1, 5)]
@@ -23,7 +25,7 @@ def services():
 def test_four_servers_on_8081_to_8084_of_loopback_from_one_image(services):
     assert [services[name]["ports"] for name in SERVERS] == [[f"127.0.0.1:{port}:8000"] for port in range(8081, 8085)]
     assert {services[name]["image"] for name in SERVERS} == {"trimtab-server:dev"}
-    assert [name for name in services if "build" in services[name]] == ["server-1", "load-master"]
+    assert [name for name in services if "build" in services[name]] == ["server-1", "load-master", "gateway"]
     assert [services[name]["environment"]["SERVER_ID"] for name in SERVERS] == SERVERS
 
 
@@ -52,6 +54,7 @@ def test_the_override_changes_where_images_come_from_and_nothing_else():
     assert {name: set(service) for name, service in changed.items()} == {
         "server-1": {"build"},
         "load-master": {"build"},
+        "gateway": {"build"},
         "prometheus": {"image", "build"},
         "grafana": {"profiles"},
     }
@@ -66,13 +69,33 @@ def test_prometheus_scrapes_every_server_under_its_own_name():
     assert [(one["targets"], one["labels"]["server"]) for one in job["static_configs"]] == [([f"{name}:8000"], name) for name in SERVERS]
 
 
+def test_the_gateway_has_a_profile_reaches_all_servers_and_has_time_to_drain(services):
+    gateway = services["gateway"]
+    options = dict(zip(gateway["command"][::2], gateway["command"][1::2], strict=True))
+    assert options["--servers"].split(",") == [f"http://{name}:8000" for name in SERVERS]
+    assert options["--policy"] == "${TRIMTAB_POLICY:-sed-online}"
+    assert (gateway["profiles"], gateway["ports"]) == (["gateway"], ["127.0.0.1:8080:8080"])
+    assert "/readyz" in gateway["healthcheck"]["test"][-1]
+    assert int(gateway["stop_grace_period"].removesuffix("s")) > Timeouts().drain_s
+
+
+def test_the_gateways_image_has_the_versions_of_the_repository():
+    assert pins("agent/requirements.txt").items() <= pins("requirements.txt").items()
+
+
+def pins(path):
+    lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+
 def test_grafana_reads_the_composed_prometheus():
     (source,) = load("grafana/provisioning/datasources/prometheus.yml")["datasources"]
     assert (source["uid"], source["url"]) == ("prometheus", "http://prometheus:9090")
 
 
-def test_the_image_runs_as_an_ordinary_user():
-    lines = (ROOT / "servers/Dockerfile").read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize("folder", ["servers", "load", "agent"])
+def test_images_run_as_an_ordinary_user(folder):
+    lines = (ROOT / folder / "Dockerfile").read_text(encoding="utf-8").splitlines()
     assert "USER trimtab" in lines
     assert "ARG BASE_IMAGE=python:3.12-slim" in lines
 

@@ -60,7 +60,8 @@ def check_url(url: str) -> str:
 def _is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        plain = not (parts.query or parts.fragment or parts.username or parts.password)  # a path is appended, and passwords would be shown
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and plain
     except ValueError:  # brackets that do not match, or a port that is no number up to 65535
         return False
 

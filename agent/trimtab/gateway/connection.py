@@ -64,6 +64,7 @@ class ClientConnection(web.RequestHandler):
         self._head_bytes = 0
         self._body: StreamReader | None = None
         self._unknown_method = False
+        self._given_up = False
 
     @property
     def is_idle(self) -> bool:
@@ -72,6 +73,8 @@ class ClientConnection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of heads and bodies; which of them belong to a head is known by what the parser made of them."""
+        if self._given_up:
+            return
         in_body, heads = self._in_body(), self._request_count
         super().data_received(data)
         if self._request_count != heads:
@@ -141,6 +144,7 @@ class ClientConnection(web.RequestHandler):
     def _give_up(self, status: int, phrase: str) -> None:
         """End a connection in the middle of a head."""
         self._stop_deadline()
+        self._given_up = True  # what still comes is thrown away: an end at once could reset the connection, and the answer with it
         if self._request_in_progress or self._messages:
             self.close()  # once the requests before this one are answered
             return
@@ -148,7 +152,7 @@ class ClientConnection(web.RequestHandler):
         self.close()
         if self.transport is not None:
             self.transport.write(f"HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode())
-            self.transport.write_eof()  # what still comes is thrown away: an end at once could reset the connection, and the answer with it
+            self.transport.write_eof()
             self._deadline = self._loop.call_later(LINGER_S, self.force_close)
 
 

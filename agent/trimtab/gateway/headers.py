@@ -26,6 +26,7 @@ _HOP_BY_HOP_BYTES: Final = frozenset(name.encode() for name in HOP_BY_HOP)
 _ANSWERED_HERE: Final = frozenset({"expect"})  # the gateway itself says 100 Continue, once it wants the body
 _REPLACED: Final = frozenset({"host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "via", "x-request-id"})
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
+_TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _BREAKS_LINES: Final = re.compile(rb"[\r\n\0]")  # the parser of answers is lenient; a client's may split there what is one header
 
 
@@ -62,15 +63,23 @@ def request_headers(headers: Iterable[tuple[str, str]], sender: Sender, identity
 
 
 def response_headers(headers: RawHeaders, version: str, identity: str, *, keep_length: bool) -> list[tuple[bytes, bytes]]:
-    """What the client is sent, byte for byte as the server wrote it; raises ValueError for a value that would break the head's lines."""
+    """What the client is sent, byte for byte as the server wrote it.
+
+    Raises ValueError for a value that would break the head's lines, and for a name that is no token: "Content-Length :" means something
+    to one reader and nothing to another (RFC 9112, 5.1).
+    """
     pairs = [(name, name.lower(), value) for name, value in headers]
     dropped = set(_HOP_BY_HOP_BYTES)
     dropped |= {one.encode() for one in _named(value.decode("latin-1") for _, lower, value in pairs if lower == b"connection")}
+    # `Connection` must not name what belongs to the message (RFC 9110, 7.6.1): without its length a client would wait for its end in vain.
+    dropped.discard(b"content-length")
     if not keep_length:
         dropped.add(b"content-length")
     kept = [(name, value) for name, lower, value in pairs if lower not in dropped]
     if any(_BREAKS_LINES.search(value) for _, value in kept):
         raise ValueError("a header of the answer holds a line break or a zero byte")
+    if not all(_TOKEN.fullmatch(name) for name, _, _ in pairs):
+        raise ValueError("a header of the answer has a name that is no token")
     kept.append((b"Via", f"{version} {NAME}".encode()))
     if all(lower != b"x-request-id" for _, lower, _ in pairs):
         kept.append((b"X-Request-Id", identity.encode()))

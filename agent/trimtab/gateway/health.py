@@ -7,6 +7,7 @@ theirs, its docstring says how and why.
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -82,6 +83,7 @@ class HealthBook:
 
     servers: int
     config: HealthConfig = field(default_factory=HealthConfig)
+    on_return: Callable[[int], None] = lambda _server: None  # told of each server that comes back
 
     def __post_init__(self) -> None:
         if self.servers < 1:
@@ -226,6 +228,7 @@ class HealthBook:
         self._in[server], self._since_s[server] = True, at_s
         self._warm_s = max(self._warm_s, at_s + self.config.slow_start_s)
         self.events.append(Event(at_s, server, what))
+        self.on_return(server)
 
     def _advance(self, now_s: float) -> None:
         """End the ejections that are over, at the time they ended: nobody may have asked since."""

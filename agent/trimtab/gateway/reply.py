@@ -20,6 +20,8 @@ class Reply(web.StreamResponse):
         self.broken = False
         self._client = request
         self.bodyless = request.method == "HEAD" or answer.status in {204, 304}
+        if answer.headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":
+            raise ValueError("the answer is coded for this connection, and the gateway undoes chunks only")
         length_known = "Content-Length" in answer.headers and "Transfer-Encoding" not in answer.headers and answer.status != 204
         modern = request.version >= (1, 1)
         self._chunks = not self.bodyless and not length_known and modern

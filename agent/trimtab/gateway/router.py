@@ -143,6 +143,19 @@ class Router:
         self._free.append(slot)
         self._ended[status] += 1
 
+    def forget(self, server: int) -> None:
+        """Drop what was learnt of a server that comes back, as of one never seen: what is in flight stays booked.
+
+        A failure counts as a slow service, so a policy such as `sed-online` would shun a server for what it did before it was repaired,
+        and never learn better.
+        """
+        ledger = self._ledger
+        ledger.service_s[0, server] = 0.0
+        ledger.samples[0, server] = 0
+        ledger.latency_peak_s[0, server] = 0.0
+        ledger.error_rate[0, server] = 0.0
+        ledger.ratio_fast[0, server] = ledger.ratio_slow[0, server] = 1.0
+
     def _book(self, kind: int, now_s: float, server: int, decided_by: str) -> Ticket:
         slot = self._free.pop()
         self._log.request_class[0, slot] = kind

@@ -33,9 +33,10 @@ def build_balancer(scenario: Scenario, decider: Decider, matcher: ClassMatcher, 
     """Router, health, budget, counts and window of one gateway, on the monotonic clock."""
     servers, classes = len(scenario.servers), len(scenario.classes)
     deciders = [decider.primary] if decider.fallback is None else [decider.primary, decider.fallback]
+    router = Router(scenario, decider, limits.in_flight)
     return Balancer(
-        router=Router(scenario, decider, limits.in_flight),
-        health=HealthBook(servers),
+        router=router,
+        health=HealthBook(servers, on_return=router.forget),
         budget=RetryBudget(),
         matcher=matcher,
         counts=GatewayCounts(scenario.server_ids, scenario.class_names, deciders),

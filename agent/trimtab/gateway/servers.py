@@ -45,4 +45,11 @@ def _named(scenario: Scenario, given: Sequence[str]) -> tuple[str, ...] | None:
             f"--servers names {len(given)}, and scenario {scenario.id} has {len(scenario.servers)} servers "
             f"({', '.join(scenario.server_ids[:8])}); give one address for each, or another --scenario"
         )
-    return tuple(check_url(url) for url in given)
+    return tuple(_plain(check_url(url)) for url in given)
+
+
+def _plain(url: str) -> str:
+    """The address, or a UsageError where it wants TLS."""
+    if url.startswith("https:"):
+        raise UsageError(f"server URL {url!r}: the gateway speaks plain HTTP only; give an http:// address, or put a proxy between them")
+    return url

@@ -28,6 +28,10 @@ class BrokenError(Exception):
     """The connection could not be made, or broke before an answer's head was complete. `str` says how."""
 
 
+class _StaleError(Exception):
+    """A pooled connection holds bytes that nobody asked for; nothing was sent on it."""
+
+
 class SingleRequest(ClientRequest):
     """A request that tells when it is about to go out, and whether on a connection that has carried one before."""
 
@@ -36,6 +40,9 @@ class SingleRequest(ClientRequest):
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         """Called by the session with a connection; everything before is connecting."""
+        if conn.protocol is None or conn.protocol.should_close:
+            # What a server sends unasked would be taken for the answer to this request, and every later answer for the next one's.
+            raise _StaleError
         if self.on_send is not None:
             self.on_send(conn.protocol in self._used)
         self._used.add(conn.protocol)
@@ -72,16 +79,22 @@ class Upstream:
 
         session = self._single if fresh else self._pooled
         url = URL(self.urls[server] + target, encoded=True)
-        return await session.request(method, url, headers=headers, data=body, allow_redirects=False, middlewares=(once,))
+        while True:
+            try:
+                return await session.request(method, url, headers=headers, data=body, allow_redirects=False, middlewares=(once,))
+            except _StaleError:
+                session = self._single  # a new connection has nothing on it
+            except UnicodeError as error:  # a host name that the resolver cannot spell
+                raise BrokenError(str(error)) from error
 
     async def is_healthy(self, server: int, timeout_s: float) -> bool:
         """Whether `GET /health` is answered 2xx within `timeout_s`, on a connection of its own: a new one can be made, too."""
         limit = aiohttp.ClientTimeout(total=timeout_s)
         try:
+            # Its body is not read: it could be of any length.
             async with self._single.get(f"{self.urls[server]}/health", timeout=limit, allow_redirects=False) as answer:
-                await answer.read()
                 return 200 <= answer.status < 300
-        except (aiohttp.ClientError, TimeoutError, OSError):
+        except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError):
             return False
 
     async def close(self) -> None:

@@ -43,9 +43,9 @@ class Exporter:
                 server = make_server(address, port, self._app, _Server, _Handler)
                 self._servers.append(server)
                 threading.Thread(target=server.serve_forever, name=f"metrics-{address}", daemon=True).start()
-        except OSError as error:
+        except (OSError, OverflowError) as error:  # the latter for a number that is no port
             self.close()
-            raise PortTakenError(f"metrics port {port} of {address} is not to be had ({error.strerror}); name another") from error
+            raise PortTakenError(f"metrics port {port} of {address} is not to be had ({error}); name another") from error
 
     def close(self) -> None:
         """Stop listening."""
