@@ -7,6 +7,7 @@ TRAIN_FLAGS ?=#         make train: further options of train_dqn.py
 EVALUATE_FLAGS ?=#      make train: further options of the evaluation in the twin
 LIVE_FLAGS ?= --episodes 3 --policies dqn,sed-online,least-outstanding
 BENCH_FLAGS ?=#         make bench: such as --seconds 0.5 --rounds 1
+FAULTS_FLAGS ?=#        make faults: such as --only kill,restart
 OFFLINE ?=#             make up: 1 where no container registry is reachable; images come from Debian packages, Grafana is left out
 VOLUMES ?=#             make down: 1 removes what Prometheus and Grafana have stored as well
 
@@ -17,7 +18,7 @@ DEMO := Models/demo
 COMPOSE := docker compose $(if $(OFFLINE),--file docker-compose.yml --file .ci/offline/compose.yml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test demo bench up down logs clean
+.PHONY: help setup train test demo bench faults up down logs clean
 
 help:
 	@echo "make setup   everything into $(VENV): dependencies, development tools, compiled kernels"
@@ -25,11 +26,12 @@ help:
 	@echo "make test    ruff, mypy --strict, pytest"
 	@echo "make demo    the reference model against the classics in the twin, one picture, under a minute"
 	@echo "make bench   speed of the twin, the HTTP environment and the learner"
+	@echo "make faults  break servers, models and clients of a running gateway, a quarter of an hour; a table of what held"
 	@echo "make up      the testbed under Docker Compose: servers, Prometheus, Grafana; OFFLINE=1 without a registry"
 	@echo "make down    end it; VOLUMES=1 removes the stored metrics as well"
 	@echo "make logs    follow what its containers write"
 	@echo "make clean   remove $(VENV) and caches; runs in Models/ stay"
-	@echo "Variables: PYTHON=$(PYTHON) TORCH_FLAGS= OUT= TRAIN_FLAGS= EVALUATE_FLAGS= LIVE_FLAGS= BENCH_FLAGS= OFFLINE= VOLUMES="
+	@echo "Variables: PYTHON=$(PYTHON) TORCH_FLAGS= OUT= TRAIN_FLAGS= EVALUATE_FLAGS= LIVE_FLAGS= BENCH_FLAGS= FAULTS_FLAGS= OFFLINE= VOLUMES="
 
 # Each stamp is written last, so an interrupted installation is done again. torch goes first: without a pin of its own it would
 # be chosen by what others ask for.
@@ -91,6 +93,9 @@ bench: $(VENV)/kernels.stamp
 	@for program in twin live learner; do \
 	  PYTHONPATH=agent $(PY) tests/benchmarks/$$program.py $(BENCH_FLAGS) || exit 1; \
 	done
+
+faults: setup
+	$(PY) tests/faults/campaign.py $(FAULTS_FLAGS)
 
 # One line in place of what a missing plugin or a stopped engine would print.
 define need_compose

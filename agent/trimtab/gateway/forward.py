@@ -87,7 +87,7 @@ class Exchange:
         self.kind = balancer.matcher.kind_of(path_of(request.raw_path), request.headers)
         self.servers_s = 0.0  # of the latency: waited for servers
         self.is_closing = is_closing  # whether connections end with the answers that are given now
-        self.repeated = False  # on a fresh connection, without a price: once, or an outage would double everything
+        self.repeated = False  # on a fresh connection: once, or an outage would double every try
         self._tried: Mask = np.zeros(len(upstream.urls), dtype=np.bool_)
         self._attempts = 0
 
@@ -209,7 +209,8 @@ class Attempt:
         except BrokenError as error:
             # The server may have closed an idle connection at the very moment: no failure of its own, where repeating does no harm.
             harmless = may_retry(exchange.request.method, 1, request_bytes_sent=True, response_started=False, body_gone=exchange.body.gone)
-            if not self._reused or not harmless or exchange.repeated:
+            # The budget pays for it all the same: in an outage every pooled connection is dead, and a server may have read the request.
+            if not self._reused or not harmless or exchange.repeated or not exchange.balancer.budget.withdraw():
                 raise ServerFailedError(502, NO_ANSWER) from error
         exchange.repeated = True
         try:
