@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from builders import scenario, server
+from serving import served
 from trimtab.core.scenario import RequestClass
 from trimtab.fleets.local import LocalServers
 
@@ -64,13 +65,8 @@ class StubServer(ThreadingHTTPServer):
 
 @pytest.fixture
 def stub():
-    with StubServer() as one:
-        thread = threading.Thread(target=one.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
+    with served(StubServer()) as one:
         yield one
-        one.release.set()
-        one.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,4 @@
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ sys.path += [str(HERE.parents[1] / "load"), str(HERE)]
 
 from locust_runs import SCENARIO, RecordingServer  # noqa: E402 - found through the path set above
 
+from serving import served  # noqa: E402
 from trimtab.fleets.local import LocalServers  # noqa: E402
 from trimtab.problems.routing.scenario_files import save_scenario  # noqa: E402
 
@@ -29,10 +29,5 @@ def server_url():
 
 @pytest.fixture
 def recorder():
-    with RecordingServer() as one:
-        thread = threading.Thread(target=one.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
+    with served(RecordingServer()) as one:
         yield one
-        one.release.set()
-        one.shutdown()
-        thread.join()

@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from trimtab.core.tally import Tallies
-from trimtab.experiments.loop import play
-from trimtab.experiments.seeding import policy_seeds
+from trimtab.experiments.loop import play_out
 from trimtab.problems.base import I64, BatchEnv, Policy, Problem, World
 
 Row = dict[str, str | int | float | None]
@@ -55,10 +54,7 @@ def evaluate(world: World, policies: Sequence[Policy], episodes: int, seed: int,
 
 def _run(world: World, env: BatchEnv, policy: Policy, numbers: Sequence[int], seed: int) -> list[Row]:
     watch = _Stopwatch(policy)
-    policy.reset(policy_seeds(seed, numbers))
-    for _ in play(env, watch.choose, seed, numbers):
-        pass
-    env.drain()
+    metrics = play_out(env, policy, watch.choose, seed, numbers)
     fixed: Row = {"scenario": world.scenario_id, "backend": world.backend, "policy": policy.name, "seed": seed}
     decision_us = watch.elapsed_s / max(1, watch.decisions) * 1e6
-    return [{**fixed, "episode": number, **row, "decision_us": decision_us} for number, row in zip(numbers, env.metrics(), strict=True)]
+    return [{**fixed, "episode": number, **row, "decision_us": decision_us} for number, row in zip(numbers, metrics, strict=True)]

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trimtab.problems.base import I64, BatchEnv
+from trimtab.experiments.seeding import policy_seeds
+from trimtab.problems.base import I64, BatchEnv, Policy
 
 Choose = Callable[[Any], I64]
 
@@ -28,3 +29,12 @@ def play(env: BatchEnv, choose: Choose, seed: int, episodes: Sequence[int]) -> I
         yield Moment(-1 if warming else number, view, actions)
         number += not warming
         view = env.step(actions)
+
+
+def play_out(env: BatchEnv, policy: Policy, choose: Choose, seed: int, episodes: Sequence[int]) -> list[dict[str, float]]:
+    """The metrics of episodes under a policy that starts anew; `choose` is its `select`, or what stands before it."""
+    policy.reset(policy_seeds(seed, episodes))
+    for _ in play(env, choose, seed, episodes):
+        pass
+    env.drain()
+    return env.metrics()

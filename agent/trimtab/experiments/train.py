@@ -37,14 +37,12 @@ def training_columns(problem: Problem) -> tuple[str, ...]:
 class Trainer:
     """Plays batches of episodes with a learning agent. Holds nothing between batches but the agent and the episode count."""
 
-    def __init__(
-        self, problem: Problem, agent: DQNAgent, seed: int, heuristic: Policy | None = None, tallies: Tallies | None = None
-    ) -> None:
+    def __init__(self, problem: Problem, agent: DQNAgent, seed: int, heuristic: Policy | None = None) -> None:
         self.problem = problem
         self.agent = agent
         self.seed = seed
         self.episode = 0
-        self.tallies = tallies or Tallies()  # decisions and outcomes of this process, for whoever watches
+        self.tallies = Tallies()  # decisions and outcomes of this process, for whoever watches
         self.world: World | None = None  # where the last batch was played
         self._heuristic = heuristic
         self._obs: F32

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from trimtab.core.tally import Tallies
-from trimtab.experiments.loop import play
-from trimtab.experiments.seeding import TRAINING_OFFSET, policy_seeds
+from trimtab.experiments.loop import play_out
+from trimtab.experiments.seeding import TRAINING_OFFSET
 from trimtab.problems.base import Policy, Problem, World
 
 TWIN_EPISODES: Final = 32
@@ -36,9 +36,5 @@ class Yardsticks:
         rows: list[dict[str, float]] = []
         for turn in range(1 if at_once > 1 else LIVE_EPISODES):
             numbers = [TRAINING_OFFSET + turn * at_once + i for i in range(at_once)]
-            policy.reset(policy_seeds(self._seed, numbers))
-            for _ in play(env, policy.select, self._seed, numbers):
-                pass
-            env.drain()
-            rows += env.metrics()
+            rows += play_out(env, policy, policy.select, self._seed, numbers)
         return statistics.fmean(row["mean_latency_ms"] for row in rows)

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from trimtab.core.request_log import F64, I64
 from trimtab.core.tally import LATENCY_EDGES_S
-from trimtab.telemetry.counts import ALL, SERVERS_SHOWN
+from trimtab.telemetry.counts import ALL, SERVERS_SHOWN, buckets
 
 NONE: Final = "none"
 CODE_CLASSES: Final = ("2xx", "3xx", "4xx", "5xx", NONE)
@@ -141,13 +141,13 @@ class GatewayCollector(Collector):
         family = HistogramMetricFamily("trimtab_gateway_latency_seconds", "Arrival to end of answer, served requests.", labels=("class",))
         totals = self._counts.totals
         for name, counts, total in zip(self._counts.classes, totals.latencies, totals.latency_s, strict=True):
-            family.add_metric((name,), _buckets(LATENCY_EDGES_S, counts), float(total))
+            family.add_metric((name,), buckets(LATENCY_EDGES_S, counts), float(total))
         return family
 
     def _overhead(self) -> Metric:
         totals = self._counts.totals
         family = HistogramMetricFamily("trimtab_gateway_overhead_seconds", "Part of the latency that was spent outside the server.")
-        family.add_metric((), _buckets(OVERHEAD_EDGES_S, totals.overheads), float(totals.overhead_s[0]))
+        family.add_metric((), buckets(OVERHEAD_EDGES_S, totals.overheads), float(totals.overhead_s[0]))
         return family
 
     def _present(self, now: Gauges) -> Iterator[Metric]:
@@ -184,9 +184,3 @@ def _gauge(name: str, text: str, values: Mapping[str, int]) -> Metric:
     for one, value in values.items():
         family.add_metric((one,), value)
     return family
-
-
-def _buckets(edges: Sequence[float], counts: I64) -> list[tuple[str, float]]:
-    """Cumulative, as Prometheus wants them."""
-    labels = [*(f"{edge:g}" for edge in edges), "+Inf"]
-    return list(zip(labels, np.cumsum(counts).astype(np.float64).tolist(), strict=True))

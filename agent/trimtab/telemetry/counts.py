@@ -1,7 +1,7 @@
 """Decisions, outcomes and latencies of a run as Prometheus counters and histograms, read from its tallies when scraped."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -13,7 +13,6 @@ from trimtab.core.tally import LATENCY_EDGES_S, OUTCOMES, Key, Tallies
 
 SERVERS_SHOWN: Final = 64  # a fleet of more is exported as one sum: a thousand servers would be tens of thousands of series
 ALL: Final = "all"
-_EDGE_LABELS: Final = (*(f"{edge:g}" for edge in LATENCY_EDGES_S), "+Inf")
 
 
 class TallyCollector(Collector):
@@ -49,7 +48,7 @@ class TallyCollector(Collector):
         return _counter("trimtab_agent_outcomes", "Requests that came back, or failed to.", ("server", "outcome"), totals)
 
     def _latency(self) -> Metric:
-        counts: dict[tuple[str, ...], I64] = defaultdict(lambda: np.zeros(len(_EDGE_LABELS), dtype=np.int64))
+        counts: dict[tuple[str, ...], I64] = defaultdict(lambda: np.zeros(len(LATENCY_EDGES_S) + 1, dtype=np.int64))
         sums: dict[tuple[str, ...], float] = defaultdict(float)
         for key, tally in self._tallies:
             for k, name in enumerate(key.classes):
@@ -59,10 +58,15 @@ class TallyCollector(Collector):
         family = HistogramMetricFamily(
             "trimtab_agent_latency_seconds", "Scheduled arrival to completion, served requests.", labels=("backend", "policy", "class")
         )
-        for labels, buckets in counts.items():
-            cumulative = [float(count) for count in np.cumsum(buckets)]
-            family.add_metric(labels, list(zip(_EDGE_LABELS, cumulative, strict=True)), sums[labels])
+        for labels, own in counts.items():
+            family.add_metric(labels, buckets(LATENCY_EDGES_S, own), sums[labels])
         return family
+
+
+def buckets(edges: Sequence[float], counts: I64) -> list[tuple[str, float]]:
+    """Counts up to each edge and beyond the last [E + 1], cumulative and labelled as Prometheus wants them."""
+    labels = [*(f"{edge:g}" for edge in edges), "+Inf"]
+    return list(zip(labels, np.cumsum(counts).astype(np.float64).tolist(), strict=True))
 
 
 def _by_server(key: Key, totals: I64) -> tuple[tuple[str, ...], I64 | F64]:

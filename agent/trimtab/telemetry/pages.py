@@ -1,7 +1,7 @@
 """The gauges of training and of evaluation. They hold what was last measured; a number that was not measured is left out."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
@@ -40,9 +40,7 @@ class TrainingPage(Collector):
 
     def add(self, rows: Sequence[Row]) -> None:
         """The rows of one batch of episodes; gauges show the batch's means."""
-        last, values = rows[-1], {}
-        for name, sample in _gathered(measured(row, self._columns) for row in rows).items():
-            values[name] = math.fsum(sample) / len(sample)
+        last, values = rows[-1], _means(rows, self._columns)
         for name in ("episode", "phase", "loss", "q_mean"):
             cell = last.get(name)
             if isinstance(cell, int | float):  # a loss that is not a number is shown as that: an alert waits for it
@@ -85,8 +83,7 @@ class EvaluationPage(Collector):
     def add(self, rows: Sequence[Row]) -> None:
         """Rows of one policy: gauges show their means, the counter how many there have been."""
         key = (str(rows[-1]["scenario"]), str(rows[-1]["backend"]), str(rows[-1]["policy"]))
-        gathered = _gathered(measured(row, self._columns) for row in rows)
-        self._values = {**self._values, key: {name: math.fsum(sample) / len(sample) for name, sample in gathered.items()}}
+        self._values = {**self._values, key: _means(rows, self._columns)}
         self._episodes = {**self._episodes, key: self._episodes.get(key, 0) + len(rows)}
 
     def describe(self) -> list[Metric]:
@@ -108,13 +105,13 @@ class EvaluationPage(Collector):
             yield gauge
 
 
-def _gathered(samples: Iterable[Mapping[str, float]]) -> dict[str, list[float]]:
-    """Values by name; a name is missing from samples in which it was not measured."""
+def _means(rows: Sequence[Row], columns: tuple[str, ...]) -> dict[str, float]:
+    """Mean of each metric over the rows in which it was measured."""
     found: dict[str, list[float]] = {}
-    for sample in samples:
-        for name, value in sample.items():
+    for row in rows:
+        for name, value in measured(row, columns).items():
             found.setdefault(name, []).append(value)
-    return found
+    return {name: math.fsum(sample) / len(sample) for name, sample in found.items()}
 
 
 _REFERENCE = "Mean latency of a classical policy on the same kind of episode as is being trained on."
