@@ -2,9 +2,9 @@
 
 import csv
 import json
-import statistics
 import subprocess
 import sys
+import time
 import uuid
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVERS = [f"server-{number}" for number in range(1, 5)]
+SLACK_S = 0.5  # of processor time that was saved up, and of the commands that read the counters
 TINY = """
 [scenario]
 id = "tiny"
@@ -98,11 +99,17 @@ def answers(url):
         return False
 
 
-def work_s(url):
-    """How long the server took for one heavy job of 400 ms of cpu time, by its own report."""
+def work(url):
+    """One heavy job, which burns cpu time."""
     reply = requests.get(f"{url}/job/heavy", headers={"X-Work": "5"}, timeout=30)
     assert reply.status_code == 200
-    return float(reply.headers["Server-Timing"].rsplit("=", 1)[1]) / 1000
+
+
+def processor_s(container):
+    """Processor time that the container has used: cgroup v2's file, else v1's."""
+    text = docker("exec", container, "sh", "-c", "cat /sys/fs/cgroup/cpu.stat 2>/dev/null || cat /sys/fs/cgroup/cpuacct/cpuacct.usage")
+    counters = dict(line.split() for line in text.splitlines() if " " in line)
+    return int(counters["usage_usec"]) / 1e6 if counters else int(text) / 1e9
 
 
 def throttled_periods(container):
@@ -111,13 +118,15 @@ def throttled_periods(container):
     return int(dict(line.split() for line in text.splitlines())["nr_throttled"])
 
 
-def test_cpu_limits_bind(burners):
-    large, small = burners["server-1"], burners["server-4"]
-    before = throttled_periods(small)
-    rounds = [(work_s(address(large)), work_s(address(small))) for _ in range(5)]
-    assert throttled_periods(small) > before
-    large_s, small_s = (statistics.median(column) for column in zip(*rounds, strict=True))
-    assert small_s > 1.3 * large_s  # 2 with both cores idle; an overloaded machine slows the larger one, too
+def test_cpu_limits_bind(stack, burners):
+    # What holds on a busy machine too: a limit is a ceiling. How long a job takes is not, for others slow the larger server down.
+    small, limit = burners["server-4"], stack.config()["server-4"]["cpus"]
+    throttled, used_s, began_s = throttled_periods(small), processor_s(small), time.monotonic()
+    for _ in range(5):
+        work(address(small))
+    elapsed_s = time.monotonic() - began_s
+    assert throttled_periods(small) > throttled
+    assert processor_s(small) - used_s <= limit * (elapsed_s + SLACK_S)
 
 
 def test_memory_limits_kill(stack):
