@@ -10,7 +10,7 @@ from trimtab.core.scenario import Fault, Scenario
 from trimtab.core.scenario_text import parse_scenario, scenario_table
 from trimtab.core.traffic import draw_episode
 from trimtab.errors import UsageError
-from trimtab.problems.routing.families import FAMILIES, draw_family
+from trimtab.problems.routing.families import FAMILIES, draw_family, draw_named
 
 NAMES = ("uniform", "speeds", "affinity", "grey")
 
@@ -97,3 +97,21 @@ def test_wrong_names_and_sizes_are_refused() -> None:
         draw_family("gray", 0, 0)
     with pytest.raises(UsageError, match="fleet size is 0"):
         draw_family("grey", 0, 0, fleet_size=0)
+
+
+def test_a_name_may_carry_the_fleet_size() -> None:
+    assert draw_named("grey", 1, 2) == draw_family("grey", 1, 2)
+    assert draw_named("grey:16", 1, 2) == draw_family("grey", 1, 2, fleet_size=16)
+
+
+@pytest.mark.parametrize("text", ["grey:", "grey:x", "grey:-3", "grey:1.5", "grey:0", "grey:²"])
+def test_a_fleet_size_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="allowed: 1 or more servers"):
+        draw_named(text, 0, 0)
+
+
+@pytest.mark.parametrize(("servers", "requests", "warmup"), [(2, 2000, 200), (16, 2000, 200), (100, 5000, 300), (1000, 5000, 3000)])
+def test_a_large_fleet_is_filled_before_it_is_measured(servers: int, requests: int, warmup: int) -> None:
+    scenario = draw_family("affinity", 0, 0, fleet_size=servers)
+    assert (scenario.requests, scenario.warmup) == (requests, warmup)
+    assert scenario.warmup > sum(one.slots for one in scenario.servers)

@@ -17,7 +17,10 @@ _CLASSES = (
     RequestClass("medium", 0.3, 0.030, "lognormal", 0.5, cpu=120, memory=80),
     RequestClass("heavy", 0.1, 0.080, "lognormal", 0.5, cpu=300, memory=200),
 )
+_FLEET_SIZE = 4
 _REQUESTS, _WARMUP = 2000, 200
+# A large fleet needs more requests to be full once, and gets fewer for each server: an episode's cost grows with both.
+_WARMUP_A_SERVER, _REQUESTS_A_SERVER, _MOST_REQUESTS = 3, 50, 5_000
 
 _SLOWDOWN_FACTOR = 6.0
 _SLOW_S, _SOUND_S = 4.0, 36.0  # mean lengths of slow spells and of the time between them: slow a tenth of the time
@@ -31,7 +34,15 @@ class Family:
     draw: Callable[[str, int, np.random.Generator], Scenario]
 
 
-def draw_family(name: str, seed: int, index: int, *, fleet_size: int = 4) -> Scenario:
+def draw_named(text: str, seed: int, index: int) -> Scenario:
+    """Scenario `index` of what a user wrote behind `family:`, NAME or NAME:SERVERS such as `grey:16`. Raises UsageError."""
+    name, colon, size = text.partition(":")
+    if colon and not (size.isascii() and size.isdigit()):
+        raise UsageError(f"family {text!r} has the fleet size {size!r}; allowed: 1 or more servers; write --scenario family:{name}:16")
+    return draw_family(name, seed, index, fleet_size=int(size) if colon else _FLEET_SIZE)
+
+
+def draw_family(name: str, seed: int, index: int, *, fleet_size: int = _FLEET_SIZE) -> Scenario:
     """Scenario `index` of a family: the same for the same arguments, and independent of the traffic drawn under this seed.
 
     Raises UsageError for a family that does not exist or a fleet without a server.
@@ -107,7 +118,9 @@ def _server(index: int, slots: int, speed: F64, contention: float) -> Server:
 
 
 def _scenario(name: str, servers: tuple[Server, ...], load: float | None, faults: tuple[Fault, ...] = ()) -> Scenario:
-    return Scenario(name, _CLASSES, servers, Traffic(load=load), requests=_REQUESTS, warmup=_WARMUP, faults=faults)
+    requests = max(_REQUESTS, min(_REQUESTS_A_SERVER * len(servers), _MOST_REQUESTS))
+    warmup = max(_WARMUP, _WARMUP_A_SERVER * len(servers))
+    return Scenario(name, _CLASSES, servers, Traffic(load=load), requests=requests, warmup=warmup, faults=faults)
 
 
 def _slow_spells(server: str, horizon_s: float, rng: np.random.Generator) -> list[Fault]:

@@ -14,7 +14,7 @@ from trimtab.policies import catalogue
 from trimtab.policies.base import RoutingView
 from trimtab.problems.base import Credits
 from trimtab.problems.routing.env import RoutingEnv
-from trimtab.problems.routing.families import draw_family
+from trimtab.problems.routing.families import draw_named
 from trimtab.problems.routing.problem import FAMILY, open_live
 from trimtab.problems.routing.scenario_files import load_scenario
 from trimtab.problems.routing.world import LiveWorld, TwinWorld, family_twin, fixed_twin
@@ -29,7 +29,7 @@ def open_world(scenario: str, backend: str, servers: Sequence[str], reward: Rewa
     if backend not in BACKENDS:
         raise UsageError(f"unknown backend {backend!r}; allowed: {', '.join(BACKENDS)}")
     family = scenario.startswith(FAMILY)
-    sizes = draw_family(scenario.removeprefix(FAMILY), 0, 0) if family else load_scenario(scenario)
+    sizes = draw_named(scenario.removeprefix(FAMILY), 0, 0) if family else load_scenario(scenario)
     if backend == "http":
         return _open_http(scenario, sizes, family, servers, reward), sizes
     world = family_twin(scenario.removeprefix(FAMILY), reward) if family else fixed_twin(sizes, reward)

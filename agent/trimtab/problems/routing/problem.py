@@ -13,7 +13,7 @@ from trimtab.fleets.local import LocalServers
 from trimtab.policies import catalogue
 from trimtab.policies.base import Policy, RoutingView
 from trimtab.problems.base import Task, World
-from trimtab.problems.routing.families import FAMILIES, draw_family
+from trimtab.problems.routing.families import FAMILIES, draw_named
 from trimtab.problems.routing.scenario_files import check_scenario, list_scenarios, load_scenario
 from trimtab.problems.routing.world import LiveWorld, family_twin, fixed_twin
 
@@ -52,6 +52,7 @@ class Routing:
         "schedule_lag_ms",
     )
     rewards: tuple[str, ...] = REWARDS
+    backends: tuple[str, ...] = ("hybrid", "twin", "http")
     default_scenario = "compose-default"
     default_policies = (catalogue.LEARNED, *catalogue.NAMES)
     yardsticks = ("sed-online", "least-outstanding")  # the strongest, and the strongest that is blind to classes
@@ -60,7 +61,7 @@ class Routing:
         return len(self._scenario(task).servers)
 
     def scenario_ids(self) -> list[tuple[str, str]]:
-        families = [(f"{FAMILY}{name}", family.doc) for name, family in FAMILIES.items()]
+        families = [(f"{FAMILY}{name}", f"{family.doc}; {FAMILY}{name}:16 has 16 servers") for name, family in FAMILIES.items()]
         return [*list_scenarios(), *families]
 
     def check_scenario(self, path: str) -> str:
@@ -96,7 +97,7 @@ class Routing:
 
     def _scenario(self, task: Task) -> Scenario:
         if task.scenario.startswith(FAMILY):
-            return draw_family(task.scenario.removeprefix(FAMILY), 0, 0)
+            return draw_named(task.scenario.removeprefix(FAMILY), 0, 0)
         return load_scenario(task.scenario)
 
 

@@ -23,7 +23,7 @@ from trimtab.policies import catalogue
 from trimtab.policies.base import RoutingView
 from trimtab.problems.routing.calibration import measure
 from trimtab.problems.routing.env import Plan, RoutingEnv
-from trimtab.problems.routing.families import draw_family
+from trimtab.problems.routing.families import draw_named
 from trimtab.problems.routing.scenario_files import load_trace, save_scenario
 
 TRAINING_WARMUP: Final = 64  # decisions that fill an empty fleet: about fifteen a server of the default fleet
@@ -145,8 +145,8 @@ def fixed_twin(scenario: Scenario, reward: RewardKind = "response") -> TwinWorld
 
 def family_twin(name: str, reward: RewardKind = "response") -> TwinWorld:
     """Twins of a family: every episode has a fleet of its own."""
-    draw_family(name, 0, 0)  # an unknown name is an error now
-    return TwinWorld(f"family:{name}", lambda seed, episode: draw_family(name, seed, episode), fixed=False, reward=reward)
+    draw_named(name, 0, 0)  # an unknown name is an error now
+    return TwinWorld(f"family:{name}", lambda seed, episode: draw_named(name, seed, episode), fixed=False, reward=reward)
 
 
 def draw_episodes(scenarios: Sequence[Scenario], plan: Plan, seed: int, episodes: Sequence[int]) -> Episodes:
