@@ -13,7 +13,7 @@ from trimtab.problems.routing.scenario_files import check_scenario, list_scenari
 
 IDS = [scenario_id for scenario_id, _ in list_scenarios()]
 EXPECTED = [
-    *("affinity-100", "affinity-180", "affinity-240", "black-hole", "compose-cpu", "compose-default", "contention"),
+    *("affinity-100", "affinity-180", "affinity-240", "black-hole", "cluster-trace", "compose-cpu", "compose-default", "contention"),
     *(
         "crash-restart",
         "error-share",
