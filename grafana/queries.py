@@ -44,6 +44,12 @@ def gateway_rate_by(by: str, metric: str, labels: str = "") -> str:
     return f"sum by ({by}) ({gateway(rate(metric, labels))})"
 
 
+def gateway_part_by(by: str, part: str, whole: str) -> str:
+    """One counter's rate over another's, each with its label matchers."""
+    rates = [f"sum by ({by}) ({gateway(f'rate({one}[$__rate_interval])')})" for one in (part, whole)]
+    return " / ".join(rates)
+
+
 def gateway_quantile_by(by: str, part: float, metric: str, labels: str = "") -> str:
     """As quantile_by, of a gateway's histogram; without `by`, of all requests."""
     return f"histogram_quantile({part:g}, {gateway_rate_by(f'{by}, le' if by else 'le', f'{metric}_bucket', labels)})"

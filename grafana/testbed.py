@@ -1,7 +1,19 @@
 """The dashboard Testbed: what happens to requests, in the order in which it happens. Live servers only: the twin has no metrics."""
 
 from parts import FIRING_BY_NAME, Row, annotation, bars, chooser, curves, number, page, words
-from queries import BOTH, SERVER, gateway, gateway_quantile_by, gateway_rate_by, mean_by, quantile_by, rate, rate_by, share_by
+from queries import (
+    BOTH,
+    SERVER,
+    gateway,
+    gateway_part_by,
+    gateway_quantile_by,
+    gateway_rate_by,
+    mean_by,
+    quantile_by,
+    rate,
+    rate_by,
+    share_by,
+)
 
 LIVE = 'backend="http"'
 LIVE_BOTH = f"{LIVE},{BOTH}"
@@ -149,6 +161,9 @@ OUTCOMES = Row("Outcomes", [
     ),
 ])  # fmt: skip
 
+COST = "trimtab_gateway_decider_cost_total"
+FAILED = 'trimtab_gateway_decider_outcomes_total{outcome="failed"}'
+MEASURED = 'trimtab_gateway_decider_outcomes_total{outcome!="unmeasured"}'
 GATEWAY = Row("Gateway", [
     curves(
         "Gateway: requests by class", "What clients ask of app.py, each request once. Class none: refused before its class was known.",
@@ -198,6 +213,34 @@ GATEWAY = Row("Gateway", [
     number(
         "Gateway: panic", "Fewer than half of the servers are in, so all are offered. Look at the servers first.", "short",
         (gateway("trimtab_gateway_panic"), "panic"), width=3, texts=PANIC,
+    ),
+    curves(
+        "Gateway: reward by decider", "Minus the latency in mean service times, a failure 40 or more. Compare canary and policy.",
+        "short", (f"-{gateway_part_by('decider', COST, MEASURED)}", "{{decider}}"), width=8, top=0,
+    ),
+    curves(
+        "Gateway: latency p50 by decider", "Decision to end of answer. A fallback decides in bad moments, so its curve may lie high.", "s",
+        (gateway_quantile_by("decider", 0.5, "trimtab_gateway_decider_latency_seconds"), "{{decider}}"), width=8,
+    ),
+    curves(
+        "Gateway: failed share by decider", "Tries that failed. A canary more than 5 points above the others is stopped by itself.",
+        "percentunit", (gateway_part_by("decider", FAILED, MEASURED), "{{decider}}"), width=8, top=0.1, limits=SHARE_LIMITS,
+    ),
+    curves(
+        "Gateway: shadow agrees", "Part of the shadow's decisions that match the routing. Empty without --shadow.", "percentunit",
+        (gateway("trimtab_gateway_shadow_agreement_ratio"), "agreement"), width=6, top=1,
+    ),
+    curves(
+        "Gateway: shadow's gain", "What the shadow would save a request: by its own Q-values, and as sed-online expects delays.", "s",
+        (gateway("trimtab_gateway_shadow_gain_seconds"), "{{by}}"), width=6,
+    ),
+    curves(
+        "Gateway: model files", "Files put in place or refused since the start. Refused is a broken file; the model before stays.", "short",
+        (gateway("trimtab_gateway_model_loads_total"), "{{role}} {{result}}"), width=6, top=1,
+    ),
+    curves(
+        "Gateway: canary's share", "Part of requests that the canary decides about. 0: it failed too often and was stopped.", "percentunit",
+        (gateway("trimtab_gateway_canary_share_ratio"), "share"), width=6, top=0.1,
     ),
 ])  # fmt: skip
 

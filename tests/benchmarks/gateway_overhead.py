@@ -86,7 +86,7 @@ class Run:
     def measure(self, seconds: float) -> float:
         """One round; returns the median latency in seconds."""
         before = self._cpu_s()
-        latencies = asyncio.run(_load(self.ports, self.rate_rps, seconds))
+        latencies = asyncio.run(open_loop(self.ports, self.rate_rps, seconds))
         self.latencies_s.append(latencies)
         self.cpu_s.append((self._cpu_s() - before) / latencies.size)
         return float(np.median(latencies))
@@ -104,8 +104,8 @@ class Run:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def _load(ports: list[int], rate_rps: float, seconds: float) -> np.ndarray:
-    """Latencies in seconds of requests that were due at evenly spaced times."""
+async def open_loop(ports: list[int], rate_rps: float, seconds: float) -> np.ndarray:
+    """Latencies in seconds of requests that were due at evenly spaced times; used by proxies.py too."""
     free: asyncio.LifoQueue = asyncio.LifoQueue()
     for place in range(CONNECTIONS):
         free.put_nowait(await asyncio.open_connection(HOST, ports[place % len(ports)]))
@@ -128,7 +128,7 @@ async def _request(free: asyncio.LifoQueue, due: float) -> float:
         head = await reader.readuntil(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 200"):
             raise SystemExit(f"answered {head.splitlines()[0]!r}")
-        await reader.readexactly(len(BODY))
+        await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0]))
         ended = time.perf_counter()
     free.put_nowait((reader, writer))
     return ended - due

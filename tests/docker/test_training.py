@@ -69,7 +69,8 @@ def test_no_gateway_panel_is_empty_while_a_gateway_with_a_model_runs(stack, even
             requests.get(f"http://{host}:8080/job/{kind}", timeout=10)
         return not empty_panels(lambda row: row == "Gateway")
 
-    with running("app.py", "--model", "Models/reference.pth", "--host", host) as process:
+    models = [word for role in ("--model", "--shadow", "--canary") for word in (role, "Models/reference.pth")]
+    with running("app.py", *models, "--host", host) as process:
         eventually(lambda: process.poll() is not None or listens(host), deadline_s=60)
         assert process.poll() is None, "the gateway did not start"
         eventually(asks, deadline_s=60)

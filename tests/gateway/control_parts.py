@@ -28,6 +28,50 @@ def server(number, rates, **changes):
     return plain | changes
 
 
+def decider(name, role, **changes):
+    plain = {
+        "name": name,
+        "role": role,
+        "rate_rps": 80.0,
+        "reward": -1.2,
+        "failed_share": 0.002,
+        "latency_ms": {"mean": 21.0, "p50": 8.4, "p95": None},
+        "served": 9_000,
+        "failed": 5,
+        "unmeasured": 1,
+    }
+    return plain | changes
+
+
+def model(role, file, **changes):
+    return {"role": role, "file": file, "age_s": 92.0, "loads": 3, "refusals": 0, "refused": None} | changes
+
+
+def on_trial():
+    """What the document says more where a shadow and a canary are tried."""
+    reasons = {"error": 0, "invalid": 0, "slow": 1, "resting": 0, "far": 2, "missing": 0}
+    return {
+        "deciders": [
+            decider("dqn", "primary", reward=-1.4),
+            decider("sed-online", "fallback", latency_ms=None, reward=None),
+            decider("canary", "canary", rate_rps=4.0, failed_share=0.0, latency_ms={"mean": 17.0, "p50": 7.7, "p95": None}),
+        ],
+        "models": [
+            model("primary", "dqn_final.pth"),
+            model("shadow", "candidate.pth", refusals=2, refused="candidate.pth: not a checkpoint, or cut short"),
+            model("canary", "candidate.pth", age_s=None, loads=0),
+        ],
+        "shadow": {
+            "state": "deciding",
+            "agreement": 0.873,
+            "gain_ms": {"q": 2.3, "delay": -0.4},
+            "decisions": {"agree": 8_700, "differ": 1_300, "none": 3},
+            "reasons": reasons,
+        },
+        "canary": {"state": "deciding", "share": 0.05, "reasons": reasons},
+    }
+
+
 def document(servers=None, **changes):
     """A gateway with four busy servers, which a model routes to."""
     servers = servers or [server(1, (30.0, 8.0, 2.0)), server(2, (20.0, 9.0, 1.0)), server(3, (6.0, 2.0, 4.0)), server(4, (1.0, 0.5, 7.0))]
@@ -39,7 +83,7 @@ def document(servers=None, **changes):
         "decider": {
             "primary": "dqn",
             "fallback": "sed-online",
-            "reasons": {"error": 0, "invalid": 0, "slow": 3, "resting": 12, "far": 1},
+            "reasons": {"error": 0, "invalid": 0, "slow": 3, "resting": 12, "far": 1, "missing": 0},
             "state": "deciding",
             "decisions": {"dqn": 9_987, "sed-online": 13},
         },
@@ -51,6 +95,11 @@ def document(servers=None, **changes):
         "latency_ms": {"p50": 8.4, "p95": 61.0, "p99": 122.0},
         "servers": servers,
         "classes": [{"name": name, "rate_rps": sum(one["by_class"][name] for one in servers)} for name in CLASSES],
+        "reward": -1.4,
+        "deciders": [decider("dqn", "primary", reward=-1.4), decider("sed-online", "fallback", latency_ms=None, reward=None)],
+        "models": [model("primary", "dqn_final.pth")],
+        "shadow": None,
+        "canary": None,
         "events": [{"age_s": 64.0, "server": "server-3", "what": "back: ejection over"}],
     }
     return plain | changes

@@ -33,7 +33,7 @@ async def test_what_a_server_sends_unasked_is_nobodys_answer():
 
 def pooled(one):
     """The protocols of the connections that wait to be used again."""
-    return [entry[0] for entries in one._running.upstream._pooled.connector._conns.values() for entry in entries]
+    return [entry[0] for entries in one._running.upstream._pooled._conns.values() for entry in entries]
 
 
 @live

@@ -1,6 +1,7 @@
 """A request on its way: what arrives where, which failures are tried again, and that every attempt is booked once, rightly."""
 
 import asyncio
+from ipaddress import ip_network
 
 import pytest
 
@@ -20,6 +21,7 @@ from gateway.wire import (
 )
 from trimtab.core.request_log import SERVED
 from trimtab.errors import NoServerError
+from trimtab.gateway.headers import PSEUDONYM
 from trimtab.gateway.limits import Limits
 from trimtab.gateway.retries import KEPT_BODY_BYTES
 from trimtab.gateway.telemetry import RETRY_RESULTS
@@ -43,7 +45,7 @@ async def test_method_target_headers_and_body_arrive_as_they_were_sent():
         got = backend.requests[0]
         assert got.first == "PUT /a/../b//c%2Fd?x=%zz&y=a+b&y HTTP/1.1"
         assert (got.all("X-Twice"), got.one("Cookie"), got.one("Host"), got.body) == (["1", "2"], "a=1; b=2", "example", b"hello")
-        assert (got.one("X-Forwarded-For"), got.one("X-Forwarded-Host"), got.one("Via")) == ("127.0.0.1", "example", "1.1 trimtab")
+        assert (got.one("X-Forwarded-For"), got.one("X-Forwarded-Host"), got.one("Via")) == ("127.0.0.1", "example", f"1.1 {PSEUDONYM}")
         added = {"host", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "via", "x-request-id"}
         assert {name.lower() for name, _ in got.headers} == added | {"x-twice", "cookie", "content-length"}
 
@@ -60,7 +62,7 @@ async def test_the_answer_arrives_as_it_was_sent():
             ("Set-Cookie", "b"),
             ("Date", "then"),
             ("Content-Length", "2"),
-            ("Via", "1.1 trimtab"),
+            ("Via", f"1.1 {PSEUDONYM}"),
             ("X-Request-Id", "mine"),
         ]
         assert backend.requests[0].one("X-Request-Id") == "mine"
@@ -73,6 +75,37 @@ async def test_an_absolute_target_names_the_host():
         await ask(one, "GET http://other.example:81/x?y")
         got = backend.requests[0]
         assert (got.target, got.one("Host"), got.one("X-Forwarded-Host")) == ("/x?y", "other.example:81", "other.example:81")
+
+
+@pytest.mark.parametrize("target", ["/x?", "/?", "/x??", "/x?a=%zz?", "//x/../y//?", "/%2F;a=b,c?+"])
+@live
+async def test_a_target_arrives_byte_for_byte(target):
+    async with Backend() as backend, gateway(backend) as one:
+        for line in (f"GET {target}", f"GET http://other.example{target}"):
+            await ask(one, line)
+            assert backend.requests[-1].target == target
+
+
+@live
+async def test_a_request_that_comes_back_to_the_gateway_ends_there():
+    async def back(got, writer):
+        headers = [f"{name}: {value}" for name, value in got.headers]
+        async with Client(one.port) as client:
+            await client.send("\r\n".join([got.first, *headers, "", ""]).encode())
+            writer.write(f"HTTP/1.1 {(await client.answer()).status} So\r\nContent-Length: 0\r\n\r\n".encode())
+
+    async with Backend(back) as backend, gateway(backend) as one:
+        assert (await ask(one, "GET /x", "Via: 1.0 front")).status == 508
+        assert len(backend.requests) == 1
+
+
+@live
+async def test_who_is_trusted_may_speak_for_others():
+    believed = Limits(trusted_proxies=(ip_network("127.0.0.0/8"),))
+    for limits, proto in ((None, "http"), (believed, "https")):
+        async with Backend() as backend, gateway(backend, limits=limits) as one:
+            await ask(one, "GET /x", "X-Forwarded-Proto: https")
+            assert backend.requests[0].one("X-Forwarded-Proto") == proto
 
 
 @live
@@ -167,9 +200,40 @@ async def test_the_budget_ends_repetitions():
         while one.balancer.budget.withdraw():
             pass
         one.balancer.health.answered = lambda *_: None  # or the failures would eject it before the budget matters
-        statuses = [(await ask(one, "GET /x")).status for _ in range(10)]
-        assert statuses == [502, 502, 502, 502, 200] * 2
-        assert retries(one) == {"served": 2, "failed": 0, "unmeasured": 0, "no_budget": 8}
+        assert [(await ask(one, "GET /x")).status for _ in range(10)] == [502] * 10  # what fails pays for nothing
+        for _ in range(5):
+            one.balancer.budget.deposit()
+        assert [(await ask(one, "GET /x")).status for _ in range(2)] == [200, 502]
+        assert retries(one) == {"served": 1, "failed": 0, "unmeasured": 0, "no_budget": 11}
+
+
+@live
+async def test_all_that_is_in_flight_at_a_server_that_dies_is_sent_to_another():
+    """Each finds its connection broken, tries a new one in vain, and goes on: one retry each, for nothing was sent in between."""
+    many, free = 9, asyncio.Event()
+
+    async def answer(got, writer):
+        await free.wait()
+        writer.write(OK)
+
+    async with Backend(answer) as dying, Backend() as good, gateway(dying, good) as one:
+        asking = await _in_flight(one, dying, "/first", many)
+        free.set()
+        await asyncio.gather(*asking)
+        free.clear()
+        asking = await _in_flight(one, dying, "/second", many)  # on the connections of the first
+        before = one.balancer.budget.balance
+        dying.die()
+        free.set()
+        assert [(await one_of).status for one_of in asking] == [200] * many
+        assert len(good.requests) == many
+        assert one.balancer.budget.balance == pytest.approx(before - many + 0.2 * many)
+
+
+async def _in_flight(one, backend, path, many):
+    asking = [asyncio.create_task(ask(one, f"GET {path}")) for _ in range(many)]
+    await until(lambda: sum(got.target == path for got in backend.requests) == many)
+    return asking
 
 
 @live
@@ -293,7 +357,7 @@ async def test_a_pooled_connection_that_died_is_no_failure_of_the_server():
         assert (await client.ask("GET /again")).status == 200
         assert (len(backend.requests), backend.connections, len(other.requests)) == (3, 2, 0)
         assert ended(one) == (2, 0, 0)
-        assert one.balancer.budget.balance == 9.0, "the repetition is paid for"
+        assert one.balancer.budget.balance == pytest.approx(9.4), "the repetition is paid for; two answers pay in"
 
 
 @live

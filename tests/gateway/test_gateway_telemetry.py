@@ -5,7 +5,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from grafana.metric_names import documented, table
+from trimtab.core.request_log import FAILED, SERVED, UNMEASURED
+from trimtab.gateway.candidates import RESULTS
+from trimtab.gateway.decider_metrics import DeciderCollector, FileGauges, OnTrial, ShadowGauges
 from trimtab.gateway.guard import REASONS
+from trimtab.gateway.scores import OUTCOMES, Scores
 from trimtab.gateway.telemetry import CODE_CLASSES, OVERHEAD_EDGES_S, RETRY_RESULTS, GatewayCollector, GatewayCounts, Gauges
 
 SERVERS, CLASSES = ("server-1", "server-2"), ("light", "heavy", "huge")
@@ -115,9 +119,67 @@ def test_registering_asks_nothing_of_a_gateway_that_has_not_started(counts):
     CollectorRegistry().register(GatewayCollector(counts, not_yet))
 
 
+# Who decides
+
+NO_TRIAL = OnTrial(files={}, doubts={}, shadow=None, canary_share=None, canary_stopped=False)
+FULL = OnTrial(
+    files={"primary": FileGauges(3, 1, 12.5), "shadow": FileGauges(1, 0, 60.0), "canary": FileGauges(1, 2, 9.0)},
+    doubts={role: dict.fromkeys(REASONS, 0) | {"slow": 2} for role in ("shadow", "canary")},
+    shadow=ShadowGauges({"agree": 30, "differ": 10, "none": 1}, 0.75, {"q": 0.002, "delay": -0.001}),
+    canary_share=0.05,
+    canary_stopped=False,
+)
+
+
+def decider_families(present=FULL, scores=None):
+    registry = CollectorRegistry()
+    registry.register(DeciderCollector(scores or Scores(["dqn", "sed-online"], 0.05, 0.0), lambda: present))
+    return list(text_string_to_metric_families(generate_latest(registry).decode()))
+
+
+def decider_samples(name, present=FULL, scores=None):
+    found = [one for family in decider_families(present, scores) for one in family.samples if one.name == f"trimtab_gateway_{name}"]
+    return {tuple(value for _, value in sorted(one.labels.items())): one.value for one in found if one.value}
+
+
+def test_outcomes_latencies_and_costs_are_counted_by_who_decided():
+    scores = Scores(["dqn", "canary"], 0.05, 0.0)
+    for decider, status, latency_s in (("dqn", SERVED, 0.02), ("dqn", UNMEASURED, 9.0), ("canary", SERVED, 0.1), ("canary", FAILED, 0.1)):
+        scores.ended(decider, status, latency_s, 1.0)
+    outcomes = {("dqn", "served"): 1, ("dqn", "unmeasured"): 1, ("canary", "served"): 1, ("canary", "failed"): 1}
+    assert decider_samples("decider_outcomes_total", NO_TRIAL, scores) == outcomes
+    assert decider_samples("decider_cost_total", NO_TRIAL, scores) == {("dqn",): pytest.approx(0.4), ("canary",): pytest.approx(42.0)}
+    assert decider_samples("decider_latency_seconds_count", NO_TRIAL, scores) == {("dqn",): 1, ("canary",): 1}
+    assert decider_samples("decider_latency_seconds_sum", NO_TRIAL, scores) == {("dqn",): 0.02, ("canary",): 0.1}
+    buckets = decider_samples("decider_latency_seconds_bucket", NO_TRIAL, scores)
+    assert [buckets.get(("dqn", edge), 0) for edge in ("0.01", "0.02", "+Inf")] == [0, 1, 1]
+
+
+def test_models_and_candidates_as_they_are():
+    assert decider_samples("model_loads_total")["refused", "canary"] == 2
+    assert decider_samples("model_loads_total")["loaded", "primary"] == 3
+    assert decider_samples("model_age_seconds")[("primary",)] == 12.5
+    assert decider_samples("candidate_doubts_total") == {("slow", "shadow"): 2, ("slow", "canary"): 2}
+    assert decider_samples("shadow_decisions_total") == {("agree",): 30, ("differ",): 10, ("none",): 1}
+    assert decider_samples("shadow_agreement_ratio") == {(): 0.75}
+    assert decider_samples("shadow_gain_seconds") == {("q",): 0.002, ("delay",): -0.001}
+    assert (decider_samples("canary_share_ratio"), decider_samples("canary_stopped")) == ({(): 0.05}, {})
+    stopped = FULL._replace(canary_share=0.0, canary_stopped=True)
+    assert (decider_samples("canary_share_ratio", stopped), decider_samples("canary_stopped", stopped)) == ({}, {(): 1})
+
+
+def test_what_is_not_there_or_not_known_has_no_series():
+    names = {one.name for family in decider_families(NO_TRIAL) for one in family.samples}
+    assert {name.removeprefix("trimtab_gateway_").split("_")[0] for name in names} == {"decider"}
+    unknown = FULL._replace(files={"primary": FileGauges(0, 0, None)}, shadow=ShadowGauges(dict.fromkeys(RESULTS, 0), None, {}))
+    names = {one.name for family in decider_families(unknown) for one in family.samples}
+    assert not {name for name in names if name.endswith(("model_age_seconds", "agreement_ratio", "gain_seconds"))}
+    assert "trimtab_gateway_shadow_decisions_total" in names
+
+
 # docs/metrics.md
 
-SIZES = {"S": len(SERVERS), "K": len(CLASSES), "D": 2, "R": len(REASONS)}
+SIZES = {"S": len(SERVERS), "K": len(CLASSES), "D": 2, "R": len(REASONS), "M": 3, "C": 2}
 
 
 def series(formula):
@@ -136,7 +198,7 @@ def series(formula):
 
 def test_the_document_says_type_labels_and_number_of_series(counts):
     page = {}
-    for family in families(counts):
+    for family in (*families(counts), *decider_families()):
         labels = {label for one in family.samples for label in one.labels} - {"le"}
         page[family.name + ("_total" if family.type == "counter" else "")] = (family.type, labels, len(family.samples))
     rows = table("Gateway").items()
@@ -144,7 +206,7 @@ def test_the_document_says_type_labels_and_number_of_series(counts):
 
 
 def test_every_name_is_documented_and_no_other(counts):
-    exported = {one.name for family in families(counts) for one in family.samples}
+    exported = {one.name for family in (*families(counts), *decider_families()) for one in family.samples}
     assert exported == {name for name in documented() if name.startswith("trimtab_gateway_")}
 
 
@@ -154,6 +216,10 @@ def test_the_document_names_every_label_value_that_is_ours():
         assert value in rows["trimtab_gateway_requests_total"][3]
     for value in REASONS:
         assert value in rows["trimtab_gateway_fallbacks_total"][3]
+    for value in OUTCOMES:
+        assert value in rows["trimtab_gateway_decider_outcomes_total"][3]
+    for value in RESULTS:
+        assert value in rows["trimtab_gateway_shadow_decisions_total"][3]
     for value in RETRY_RESULTS:
         assert value in rows["trimtab_gateway_retries_total"][3]
     assert f"{len(OVERHEAD_EDGES_S)} bounds" in rows["trimtab_gateway_overhead_seconds"][3]

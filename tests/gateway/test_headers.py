@@ -1,15 +1,20 @@
 """What goes on and what stays behind of a message's headers; which heads are refused."""
 
+from ipaddress import ip_network
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from trimtab.gateway.headers import HOP_BY_HOP, Sender, request_headers, request_id, response_head, response_headers
+from trimtab.gateway.headers import HOP_BY_HOP, PSEUDONYM, Sender, believes, request_headers, request_id, response_head, response_headers
 from trimtab.gateway.limits import Limits
 from trimtab.gateway.refusals import Head, head_size, origin_form, path_of, refusal
 
-SENDER = Sender("10.0.0.9", "shop.example", "1.1")
+SENDER = Sender("10.0.0.9", "shop.example", "1.1", trusted=True)
+STRANGER = SENDER._replace(trusted=False)
+CLAIMS = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "x-forwarded-prefix", "Forwarded", "X-Real-IP")
+VIA = f"1.1 {PSEUDONYM}"
 TOKEN = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-", min_size=1, max_size=12)
 
 
@@ -48,14 +53,37 @@ def test_the_sender_is_told_and_added_to_what_was_told_before():
     assert values(pairs, "X-Forwarded-For") == ["192.0.2.1, 10.0.0.9"]
     assert values(pairs, "X-Forwarded-Proto") == ["https"]
     assert values(pairs, "X-Forwarded-Host") == ["front.example"]
-    assert values(pairs, "Via") == ["1.0 front, 1.1 trimtab"]
+    assert values(pairs, "Via") == [f"1.0 front, {VIA}"]
+
+
+def test_what_a_stranger_says_of_others_stays_behind():
+    pairs = request_headers([(name, "forged") for name in CLAIMS] + [("X", "1"), ("Via", "1.0 front")], STRANGER, "id-1")
+    assert "forged" not in dict(pairs).values()
+    assert (values(pairs, "X-Forwarded-For"), values(pairs, "X-Forwarded-Proto")) == (["10.0.0.9"], ["http"])
+    assert (values(pairs, "X-Forwarded-Host"), values(pairs, "Via")) == (["shop.example"], [f"1.0 front, {VIA}"])
+    assert {name for name, _ in pairs if name in CLAIMS} == {"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"}
+
+
+def test_what_a_proxy_says_that_is_trusted_is_passed_on():
+    pairs = sent(*[(name, "told") for name in CLAIMS])
+    assert all(values(pairs, name)[0].startswith("told") for name in CLAIMS)
+
+
+@pytest.mark.parametrize(
+    ("address", "trusted"),
+    [("10.1.2.3", True), ("11.0.0.1", False), ("::ffff:10.1.2.3", True), ("2001:db8::1", True), ("2001:db9::1", False), ("unknown", False)],
+)
+def test_proxies_are_known_by_their_network(address, trusted):
+    proxies = [ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")]
+    assert believes(proxies, address) == trusted
+    assert not believes([], address)
 
 
 def test_the_sender_is_told_where_nobody_was_before():
     pairs = dict(sent(("Host", "shop.example")))
     assert pairs["Host"] == "shop.example"
     assert (pairs["X-Forwarded-For"], pairs["X-Forwarded-Proto"], pairs["X-Forwarded-Host"]) == ("10.0.0.9", "http", "shop.example")
-    assert (pairs["Via"], pairs["X-Request-Id"]) == ("1.1 trimtab", "id-1")
+    assert (pairs["Via"], pairs["X-Request-Id"]) == (VIA, "id-1")
 
 
 def test_an_expectation_is_met_here_and_not_passed_on():
@@ -79,11 +107,11 @@ def answered(*pairs, keep_length=True):
 def test_an_answer_passes_byte_for_byte_but_for_its_connection():
     kept = [(b"content-TYPE", b"text/x; q=\xe9"), (b"Set-Cookie", b"a=1"), (b"Set-Cookie", b"b=2"), (b"X-Request-ID", b"theirs")]
     pairs = answered(*kept, (b"Connection", b"X-Private"), (b"x-private", b"1"), (b"Keep-Alive", b"5"), (b"Transfer-Encoding", b"chunked"))
-    assert pairs == [*kept, (b"Via", b"1.1 trimtab")]
+    assert pairs == [*kept, (b"Via", VIA.encode())]
 
 
 def test_an_answer_gets_the_requests_id_and_loses_a_length_that_is_not_its_own():
-    assert answered((b"Content-Length", b"5"), keep_length=False) == [(b"Via", b"1.1 trimtab"), (b"X-Request-Id", b"id-1")]
+    assert answered((b"Content-Length", b"5"), keep_length=False) == [(b"Via", VIA.encode()), (b"X-Request-Id", b"id-1")]
 
 
 @pytest.mark.parametrize("bad", [b"a\rb", b"a\nb", b"a\0b"])
@@ -147,6 +175,11 @@ def test_a_length_in_chunks_under_the_old_protocol_is_refused():
     assert refused(version=(1, 0), Transfer_Encoding="chunked") == 400
 
 
+@pytest.mark.parametrize(("via", "status"), [(VIA, 508), (f"1.0 front, {VIA}, 1.1 x", 508), ("1.1 trimtab", None), ("1.1 trimtab-0", None)])
+def test_a_request_that_comes_back_is_refused(via, status):
+    assert refused(Via=via) == status
+
+
 def test_a_head_is_measured_as_it_came():
     raw = b"GET /path HTTP/1.1\r\nHost: a\r\nX-Y: zz\r\n\r\n"
     size = head_size("GET", "/path", ((b"Host", b"a"), (b"X-Y", b"zz")))
@@ -160,3 +193,8 @@ def test_targets_are_taken_apart():
     assert path_of("http://x?y") == "/"
     assert origin_form("http://x:1/a?b") == ("x:1", "/a?b")
     assert origin_form("//a?b") == ("", "//a?b")
+    for path in ("/?", "/x?", "/x??", "/x?a=b?", "//x//?/"):
+        assert origin_form(path) == ("", path)
+        assert origin_form(f"http://x:1{path}") == ("x:1", path)
+    assert origin_form("HTTP://[::1]:80") == ("[::1]:80", "/")
+    assert origin_form("http://x?") == ("x", "/?")

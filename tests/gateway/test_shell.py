@@ -94,6 +94,58 @@ async def test_nothing_is_left_behind():
         assert not one.balancer.router.in_flight.any()
 
 
+@live
+async def test_a_lame_duck_says_so_and_goes_on():
+    async with Backend() as backend, gateway(backend, lame_duck_s=60.0) as one, Client(one.port) as idle:
+        stopping = asyncio.create_task(one.stop())
+        await until(lambda: one.draining)
+        assert (await ask(one, "GET /new")).status == 200
+        assert (await idle.ask("GET /old")).status == 200
+        assert not stopping.done()
+        stopping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await stopping
+        object.__setattr__(one.timeouts, "lame_duck_s", 0.0)
+
+
+@live
+async def test_the_end_comes_once_the_duck_is_dead():
+    async with Backend() as backend, gateway(backend, lame_duck_s=0.1) as one:
+        port = one.port
+        await one.stop()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(HOST, port)
+
+
+# Room for connections
+
+
+@live
+async def test_an_idle_connection_makes_room_for_a_new_one():
+    two = Limits(connections=2)
+    async with Backend() as backend, gateway(backend, limits=two) as one, Client(one.port) as oldest, Client(one.port) as busy:
+        assert (await oldest.ask("GET /x")).status == 200
+        await busy.send(REQUEST[:5])
+        await until(lambda: not all(known.is_idle for known in one._running.server.connections))
+        assert (await ask(one, "GET /x")).status == 200
+        assert await oldest.is_closed()
+        await busy.send(REQUEST[5:])
+        assert (await busy.answer()).status == 200
+
+
+@live
+async def test_where_all_are_busy_a_new_connection_is_refused():
+    async with Backend(hangs) as backend, gateway(backend, limits=Limits(connections=1)) as one, Client(one.port) as busy:
+        await busy.send(REQUEST)
+        await until(lambda: backend.requests)
+        async with Client(one.port) as late:
+            answer = await late.answer()
+            assert (answer.status, answer.one("Retry-After"), answer.one("Connection")) == (503, "1", "close")
+            assert await late.is_closed()
+        assert len(one._running.server.connections) == 1
+        assert one.balancer.counts.totals.requests[-1, -1, 3] == 1
+
+
 # Own paths
 
 
@@ -125,6 +177,15 @@ async def test_an_error_of_the_gateways_own_is_a_500_that_ends_the_connection(ca
 
 
 # Checks of the servers
+
+
+@live
+async def test_the_path_of_the_checks_is_a_setting():
+    async with Backend() as backend, gateway(backend) as one:
+        await until(lambda: backend.probes)
+        object.__setattr__(one.balancer.health.config, "check_interval_s", 0.02)
+        object.__setattr__(one.balancer.health.config, "check_path", "/ready?deep")
+        await until(lambda: any(got.target == "/ready?deep" for got in backend.requests))
 
 
 @live

@@ -1,6 +1,7 @@
 """The state document, from real books: a router that routed, a window that counted, health that knows who is out."""
 
 import json
+from dataclasses import replace
 from importlib import resources
 
 import numpy as np
@@ -10,11 +11,15 @@ from jsonschema_rs import validator_for
 from builders import scenario, server
 from trimtab.core.request_log import FAILED, SERVED, UNMEASURED
 from trimtab.core.scenario import RequestClass
-from trimtab.gateway.guard import GuardedDecider, PlainDecider
+from trimtab.gateway.decider_metrics import FileGauges
+from trimtab.gateway.deciders import Wanted, build_deciding, just
+from trimtab.gateway.guard import REASONS, GuardedDecider, PlainDecider
 from trimtab.gateway.health import HealthBook
 from trimtab.gateway.router import Router
+from trimtab.gateway.scores import Scores
 from trimtab.gateway.snapshot import Watched, gauges, state_document
 from trimtab.gateway.telemetry import GatewayCounts
+from trimtab.gateway.trials import trial_gauges
 from trimtab.gateway.window import Window
 from trimtab.policies import catalogue
 
@@ -33,7 +38,9 @@ def watched():
         router=Router(tiny, decider, capacity=64),
         health=HealthBook(2),
         window=Window(2, 2, START_S),
-        counts=GatewayCounts(tiny.server_ids, tiny.class_names, (decider.primary,)),
+        counts=GatewayCounts(tiny.server_ids, tiny.class_names, decider.names),
+        scores=Scores(decider.names, tiny.fleet_service_s(), START_S),
+        deciding=just(decider),
         started_s=START_S,
     )
 
@@ -118,7 +125,32 @@ def test_who_decides_and_why(watched):
     watched.router.decider = GuardedDecider(*policies, clock=lambda: 0.0)
     decider = state_document(watched, START_S, draining=False)["decider"]
     assert (decider["primary"], decider["fallback"], decider["state"]) == ("p2c", "sed-online", "deciding")
-    assert decider["reasons"] == dict.fromkeys(("error", "invalid", "slow", "resting", "far"), 0)
+    assert decider["reasons"] == dict.fromkeys(REASONS, 0)
+
+
+def test_rewards_are_by_decider_and_models_are_named_without_their_folder(watched, tmp_path):
+    path = tmp_path / "a.pth"
+    deciding = build_deciding(Wanted(policy="round-robin", shadow=path, canary=path, reload=True), watched.scenario, clock=lambda: START_S)
+    watched.router.decider = deciding.decider
+    watched = replace(watched, deciding=deciding, scores=Scores(deciding.decider.names, 0.05, START_S))
+    for _ in range(30):
+        watched.scores.ended("round-robin", SERVED, 0.1, START_S + 1.0)
+        watched.scores.ended("canary", SERVED, 0.2, START_S + 1.0)
+    watched.health.probed(0, False, START_S + 1.0)
+    document = state_document(watched, START_S + 2.0, draining=False)
+    assert is_described(document)
+    assert document["reward"] == pytest.approx(-3.0)
+    rewards = {one["name"]: (one["role"], one["reward"], one["served"]) for one in document["deciders"]}
+    assert rewards == {"round-robin": ("primary", -2.0, 30), "sed-online": ("fallback", None, 0), "canary": ("canary", -4.0, 30)}
+    assert document["deciders"][1]["latency_ms"]["mean"] == pytest.approx(200.0)
+    missing = {"file": "a.pth", "age_s": None, "loads": 0, "refusals": 0, "refused": None}
+    assert document["models"] == [{"role": "shadow", **missing}, {"role": "canary", **missing}]
+    assert (document["shadow"]["state"], document["shadow"]["agreement"]) == ("missing", None)
+    assert (document["canary"]["state"], document["canary"]["share"]) == ("missing", 0.05)
+    assert {"age_s": 2.0, "server": None, "what": "canary: a.pth is not there yet"} in document["events"]
+    now = trial_gauges(deciding, START_S + 2.0)
+    assert now.files["shadow"] == FileGauges(0, 0, None)
+    assert (now.canary_share, now.canary_stopped, now.shadow.agreement, now.shadow.gains_s) == (0.05, False, None, {})
 
 
 def test_gauges_are_of_the_same_books(watched):

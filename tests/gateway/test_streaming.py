@@ -6,6 +6,7 @@ import tracemalloc
 import pytest
 
 from gateway.wire import OK, Backend, Client, ask, ended, gateway, live, read_head, says, soon, until
+from trimtab.gateway.headers import PSEUDONYM
 from trimtab.gateway.limits import Limits
 
 PIECE, PIECES = b"x" * 65536, 800  # 50 MiB
@@ -70,7 +71,7 @@ async def test_an_answer_that_ends_with_its_connection_becomes_chunks():
     async with Backend(old) as backend, gateway(backend) as one, Client(one.port) as client:
         for _ in range(2):
             got = await client.ask("GET /x")
-            assert (got.one("Transfer-Encoding"), got.body, got.one("Via")) == ("chunked", b"until the end", "1.0 trimtab")
+            assert (got.one("Transfer-Encoding"), got.body, got.one("Via")) == ("chunked", b"until the end", f"1.0 {PSEUDONYM}")
 
 
 @live

@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from gateway.browser import browser_path, page_of
-from gateway.control_parts import FakeState, control, document, served, server
+from gateway.control_parts import FakeState, control, document, on_trial, served, server
 
 pytestmark = pytest.mark.skipif(browser_path() is None, reason="chromium is not installed")
 DRAWN = "document.querySelectorAll('#servers .card').length > 0"
@@ -37,7 +37,7 @@ def test_it_shows_the_state_and_loads_from_the_gateway_alone(tmp_path):
         assert all(one["url"] in cards for one in state.document["servers"])
         assert "sed-online" in await page.text("#decider")
         assert "back: ejection over" in await page.text("#events")
-        assert await page.value("document.querySelectorAll('.chart canvas').length") == 2
+        assert await page.value("document.querySelectorAll('.chart canvas').length") == 3
         assert page.complaints == []
         host = (await page.value("location.origin")) + "/"
         assert [url for url in page.loaded if not url.startswith(host)] == []
@@ -96,7 +96,7 @@ def test_a_gateway_that_does_not_answer_is_said_plainly_and_so_is_its_return(tmp
 @pytest.mark.parametrize("width", [390, 1400])
 def test_nothing_is_wider_than_the_screen(tmp_path, width, scheme):
     async def steps(page, state, stop):
-        await page.until("document.querySelectorAll('.u-legend').length === 2")
+        await page.until("document.querySelectorAll('.u-legend').length === 3")
         assert await page.value("document.documentElement.scrollWidth") <= width
         assert page.complaints == []
 
@@ -104,6 +104,30 @@ def test_nothing_is_wider_than_the_screen(tmp_path, width, scheme):
         server(number, (9.0, 1.0, 1.0), id=f"a-server-with-a-long-name-{number}", status="ramping", ramp=0.4) for number in (1, 2)
     ]
     browse(tmp_path, steps, FakeState(document(long_names)), width=width, scheme=scheme)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1400])
+def test_models_on_trial_are_compared(tmp_path, width, scheme):
+    async def steps(page, state, stop):
+        assert await page.value("document.querySelectorAll('#deciders tbody tr').length") == 3
+        canary = await page.text("#deciders tbody tr:nth-child(3)")
+        assert "canary" in canary
+        assert "17" in canary
+        assert "\u22121.20" in canary
+        models = await page.text("#models")
+        for said in ("dqn_final.pth", "1 min 32 s ago", "not yet", "newest file refused: candidate.pth: not a checkpoint"):
+            assert said in models
+        shadow = await page.text("#shadow")
+        for said in ("agrees with 87 %", "2.3 ms", "\u22120.4 ms", "far 2"):
+            assert said in shadow
+        assert "decides 5.0 % of requests" in await page.text("#canary")
+        assert await page.value("document.documentElement.scrollWidth") <= width
+        state.document["canary"]["state"] = "stopped"
+        await page.until("document.querySelector('#canary').innerText.includes('stopped')")
+        assert page.complaints == []
+
+    browse(tmp_path, steps, FakeState(document(**on_trial())), width=width, scheme=scheme)
 
 
 def test_names_are_text_and_never_markup(tmp_path):
@@ -122,4 +146,5 @@ def test_a_hundred_idle_servers_and_no_requests(tmp_path):
 
     idle = [server(number, (0.0, 0.0, 0.0), latency_ms=None) for number in range(1, 101)]
     decider = {"primary": "p2c", "fallback": None, "reasons": {}, "state": "deciding", "decisions": {"p2c": 0}}
-    browse(tmp_path, steps, FakeState(document(idle, latency_ms=None, decider=decider, events=[])))
+    nothing = {"reward": None, "deciders": [], "models": []}
+    browse(tmp_path, steps, FakeState(document(idle, latency_ms=None, decider=decider, events=[], **nothing)))

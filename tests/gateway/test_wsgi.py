@@ -9,6 +9,8 @@ from gateway.wire import Backend, Client, ask, gateway, live
 from trimtab.gateway import wsgi
 from trimtab.gateway.wsgi import WsgiServer
 
+OWN = frozenset({"/api/seen", "/api/echo", "/api/broken", "/api/slow", "/api/nothing", "/healthz", "/ui", "/ui/"})
+
 
 def app():
     made = Flask("control")
@@ -46,7 +48,7 @@ release = threading.Event()
 @pytest.fixture
 def control():
     release.clear()
-    server = WsgiServer(app())
+    server = WsgiServer(app(), OWN)
     yield server
     release.set()
     server.close()
@@ -86,6 +88,19 @@ async def test_errors_of_the_app_and_large_bodies_are_answered(control):
 
 
 @live
+async def test_a_client_that_asks_before_it_sends_is_answered_at_once(control):
+    async with Backend() as backend, gateway(backend, reserved=control.reserved) as one:
+        async with Client(one.port) as client:
+            await client.send(b"POST /api/echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+            assert (await client.answer(bodyless=True)).first == "HTTP/1.1 100 Continue"
+            await client.send(b"hello")
+            assert (await client.answer()).body == b"hello"
+        size = wsgi.BODY_BYTES + 1
+        async with Client(one.port) as client:
+            assert (await client.ask("POST /api/echo", f"Content-Length: {size}", "Expect: 100-continue")).status == 413
+
+
+@live
 async def test_an_app_that_hangs_holds_up_neither_its_client_nor_the_data_path(control, monkeypatch):
     monkeypatch.setattr(wsgi, "PATIENCE_S", 0.2)
     async with Backend() as backend, gateway(backend, reserved=control.reserved) as one:
@@ -95,11 +110,11 @@ async def test_an_app_that_hangs_holds_up_neither_its_client_nor_the_data_path(c
         assert (await ask(one, "GET /x")).body == b"ok"
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/api", "/api/", "/api/state", "/ui", "/ui/app.js"])
+@pytest.mark.parametrize("path", sorted(OWN))
 def test_its_own_paths_belong_to_the_app(control, path):
     assert control.reserved(path) == control.handle
 
 
-@pytest.mark.parametrize("path", ["/", "/health", "/healthz/x", "/metricsx", "/apis", "/uix", "//ui", "/job/light"])
+@pytest.mark.parametrize("path", ["/", "/api", "/api/", "/api/orders", "/api/state/1", "/health", "/healthz/x", "//api/seen"])
 def test_other_paths_do_not(control, path):
     assert control.reserved(path) is None

@@ -171,7 +171,7 @@ async def slams(got, writer):
 class InOrder:
     """Decides for the first open server."""
 
-    primary, fallback, state, reasons = "in-order", None, DECIDING, {}
+    primary, names, fallback, state, reasons = "in-order", ("in-order",), None, DECIDING, {}
 
     def decide(self, view):
         return int(np.argmax(view.available[0])), self.primary

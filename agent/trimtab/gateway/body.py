@@ -1,5 +1,8 @@
 """A request's body: read from the client once, as fast as a server takes it, and kept while it is short, so that it can be sent again."""
 
+import math
+from collections.abc import Callable
+
 from aiohttp import web
 
 from trimtab.gateway.limits import Limits, Timeouts
@@ -25,13 +28,14 @@ class RequestBody:
         self.gone = False  # longer than what is kept, and partly sent: no server can be sent it again
         self.fault: ClientFaultError | None = None  # why it broke off, where that was the client's doing
         self._request, self._limit = request, limits.body_bytes
+        self.waited_s = 0.0  # for the client, in attempts that have ended
         self._kept: list[bytes] = []
         self._read = 0
         self._awaits_continue = "Expect" in request.headers and request.version >= (1, 1)
 
-    def for_server(self, phases: Phases, timeouts: Timeouts) -> "Feed | None":
+    def for_server(self, phases: Phases, timeouts: Timeouts, clock: Callable[[], float]) -> "Feed | None":
         """The body from its beginning, for one attempt; None where there is none."""
-        return Feed(self, phases, timeouts) if self.present else None
+        return Feed(self, phases, timeouts, clock) if self.present else None
 
     async def piece(self, place: int) -> bytes:
         """Piece number `place`, which is either kept or the next of the stream; b"" at the end. Raises ClientFaultError."""
@@ -68,29 +72,43 @@ class RequestBody:
 
 
 class Feed:
-    """One attempt's way through the body. Tells the phases whom it waits for."""
+    """One attempt's way through the body. Tells the phases whom it waits for, and how long that was the client."""
 
-    def __init__(self, body: RequestBody, phases: Phases, timeouts: Timeouts) -> None:
-        self._body, self._timeouts = body, timeouts
+    def __init__(self, body: RequestBody, phases: Phases, timeouts: Timeouts, clock: Callable[[], float]) -> None:
+        self.waited_s = 0.0  # for the client
+        self._body, self._timeouts, self._clock = body, timeouts, clock
         self._phases: Phases | None = phases
         self._place = 0
+        self._since_s = math.inf  # the client is waited for
 
     def detach(self) -> None:
-        """The answer has begun: from now on the deadline is the answer's, even if the server still reads."""
+        """The answer has begun: from now on the deadline is the answer's, even if the server still reads, and the time is the server's."""
+        self._waited()
         self._phases = None
+        self._body.waited_s += self.waited_s
 
     def __aiter__(self) -> "Feed":
         return self
 
     async def __anext__(self) -> bytes:
-        self._enter(Phase.BODY, self._timeouts.body_idle_s)
+        self._since_s = self._clock()
+        self._enter(Phase.BODY, min(self._timeouts.body_idle_s, self._left_s()))
         piece = await self._body.piece(self._place)
+        self._waited()
         self._place += 1
         if not piece:
             self._enter(Phase.FIRST_BYTE, self._timeouts.first_byte_s)
             raise StopAsyncIteration
         self._enter(Phase.UPLOAD, self._timeouts.idle_s)
         return piece
+
+    def _left_s(self) -> float:
+        return max(0.0, self._timeouts.body_s - self._body.waited_s - self.waited_s)
+
+    def _waited(self) -> None:
+        if self._phases is not None and self._since_s < math.inf:
+            self.waited_s += self._clock() - self._since_s
+        self._since_s = math.inf
 
     def _enter(self, phase: Phase, patience_s: float) -> None:
         if self._phases is not None:

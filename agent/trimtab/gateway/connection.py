@@ -1,8 +1,9 @@
 """A client's connection: aiohttp's parser and protocol, with a deadline for heads, limits in bytes, and plain refusals.
 
 aiohttp has no time-out for a head: its keep-alive timer starts with the connection or the last answer. The subclass here counts from the
-first byte of each head. It reads three private attributes (`_messages`, `_request_count`, `_request_in_progress`), for which there is no
-public way; the version is pinned, and tests/gateway/test_connection.py fails where they change their meaning.
+first byte of each head. It reads five private attributes (`_messages`, `_request_count`, `_request_in_progress`, `_current_request`,
+`_force_close`), for which there is no public way; the version is pinned, and tests/gateway/test_connection.py and test_half_close.py fail
+where they change their meaning.
 """
 
 import asyncio
@@ -10,7 +11,8 @@ import logging
 import re
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from itertools import islice
 from typing import Any, Final
 
 from aiohttp import web
@@ -19,9 +21,11 @@ from aiohttp.streams import StreamReader
 
 from trimtab.gateway.headers import NAME
 from trimtab.gateway.limits import Limits, Timeouts
+from trimtab.gateway.message_ends import MessageEnds
 
 LINGER_S: Final = 2.0  # a refused client may still be sending: to close at once could reset the connection before it reads why
 READ_BYTES: Final = 64 * 1024  # of a body wait here at most before the client is held up
+FULL_RETRY_AFTER_S: Final = 1
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 _LOG: Final = logging.getLogger(__name__)
@@ -58,18 +62,31 @@ class ClientConnection(web.RequestHandler):
 
     def __init__(self, manager: "ClientServer", limits: Limits, timeouts: Timeouts, **settings: Any) -> None:
         super().__init__(manager, **settings)
-        self._limits, self._header_s = limits, timeouts.header_s
+        self._server, self._limits, self._timeouts = manager, limits, timeouts
         self._refused = manager.refused
         self._deadline: asyncio.TimerHandle | None = None
         self._head_bytes = 0
+        self._ends = MessageEnds()
         self._body: StreamReader | None = None
         self._unknown_method = False
         self._given_up = False
+        self._last_words = False  # the client sends nothing more; its requests are still answered
+        self._leaving: asyncio.TimerHandle | None = None
 
     @property
     def is_idle(self) -> bool:
         """No request is being read, waits or is being answered."""
-        return self._deadline is None and not self._messages and not self._request_in_progress
+        return self._deadline is None and not self._messages and not self._request_in_progress and not self._force_close
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """One connection more; where there is no room for it, it is told so and ended."""
+        if self._server.make_room() or not isinstance(transport, asyncio.WriteTransport):
+            super().connection_made(transport)
+            return
+        self._given_up = True
+        self._refused(503)
+        transport.write(_bare(503, "Service Unavailable", f"Retry-After: {FULL_RETRY_AFTER_S}\r\n"))
+        transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Bytes of heads and bodies; which of them belong to a head is known by what the parser made of them."""
@@ -77,14 +94,50 @@ class ClientConnection(web.RequestHandler):
             return
         in_body, heads = self._in_body(), self._request_count
         super().data_received(data)
-        if self._request_count != heads:
+        fresh = self._request_count - heads
+        if fresh:
             self._head_ended(data)
-        elif not in_body and data.strip(b"\r\n"):  # empty lines between requests begin no head (RFC 9112, 2.2)
-            self._head_goes_on(len(data))
+        if in_body or fresh:
+            if self._ends.is_beyond(data, self._headers_of(fresh)) and not self._in_body():
+                self._head_goes_on(b"")  # its first bytes came with the end of the request before
+        elif self._deadline is not None or data.strip(b"\r\n"):  # empty lines between requests begin no head (RFC 9112, 2.2)
+            self._head_goes_on(data)
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio's contract, which aiohttp narrows to None
+        """The client sends no more: it has left, or only closed its sending half (RFC 9112, 9.6), which looks the same from here.
+
+        What is whole is answered if the answer begins within `half_close_s`; NGINX and Envoy take every end for a client that left, and a
+        gateway that took none for it would keep servers busy for nobody. True keeps the connection.
+        """
+        if self._given_up or self._in_body() or not (self._messages or self._request_in_progress):
+            return None
+        self._stop_deadline()  # what there is of a head will never be whole
+        self._last_words = True
+        if self._leaving is None:
+            self._leaving = self._loop.call_later(self._timeouts.half_close_s, self._leave)
+        return True
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Write an answer, if it is the gateway's own and not written by now, to a client that must take it in time."""
+        own = isinstance(resp, web.Response)  # a server's answer is relayed under the deadlines of its exchange
+        try:
+            async with asyncio.timeout(self._timeouts.idle_s if own else None):
+                written = await super().finish_response(request, resp, start_time)
+        except TimeoutError:
+            break_off(self.transport)
+            return resp, True
+        if self._last_words and not self._messages:
+            self.close()
+        self._watch_rest()
+        return written
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client is gone; aiohttp cancels what is done for it."""
         self._stop_deadline()
+        if self._leaving is not None:
+            self._leaving.cancel()
         super().connection_lost(exc)
 
     def handle_error(
@@ -110,6 +163,10 @@ class ClientConnection(web.RequestHandler):
             return 400, exc.message.partition(":\n")[0].partition("\n")[0]
         return status, "the gateway failed" if status == 500 else message or ""
 
+    def _headers_of(self, fresh: int) -> list[Mapping[str, str]]:
+        """Of the last requests that were parsed; none for what could not be, with which the connection ends."""
+        return [getattr(message, "headers", {}) for message, _ in islice(self._messages, max(0, len(self._messages) - fresh), None)]
+
     def _in_body(self) -> bool:
         return self._body is not None and not self._body.is_eof()
 
@@ -128,10 +185,11 @@ class ClientConnection(web.RequestHandler):
             self._body.set_exception(web.RequestPayloadError(str(error)))
             self._body.feed_eof()  # else aiohttp would go on to read it
 
-    def _head_goes_on(self, size: int) -> None:
+    def _head_goes_on(self, data: bytes) -> None:
         if self._deadline is None:
-            self._deadline = self._loop.call_later(self._header_s, self._give_up, 408, "Request Timeout")
-        self._head_bytes += size
+            self._deadline = self._loop.call_later(self._timeouts.header_s, self._give_up, 408, "Request Timeout")
+        self._ends.in_head(data)
+        self._head_bytes += len(data)
         if self._head_bytes > self._limits.header_bytes:
             self._give_up(431, "Request Header Fields Too Large")
 
@@ -146,14 +204,39 @@ class ClientConnection(web.RequestHandler):
         self._stop_deadline()
         self._given_up = True  # what still comes is thrown away: an end at once could reset the connection, and the answer with it
         if self._request_in_progress or self._messages:
-            self.close()  # once the requests before this one are answered
+            self._last_words = True  # the requests before this one are answered
             return
         self._refused(status)
         self.close()
         if self.transport is not None:
-            self.transport.write(f"HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode())
+            self.transport.write(_bare(status, phrase))
             self.transport.write_eof()
             self._deadline = self._loop.call_later(LINGER_S, self.force_close)
+
+    def _leave(self) -> None:
+        """The client closed its sending half and no answer has begun: most likely it has left. One that left amid an answer is noticed
+        by the system, which answers further bytes with a reset."""
+        self._leaving = None
+        answered = self._current_request is not None and self._current_request.writer.output_size > 0
+        if answered:
+            self._leaving = self._loop.call_later(self._timeouts.half_close_s, self._leave)
+        elif self.transport is not None:
+            self.transport.close()
+
+    def _watch_rest(self) -> None:
+        """The end of an answer may wait in this machine for a client that does not take it, even once the connection is closed."""
+        transport = self.transport
+        if isinstance(transport, asyncio.Transport) and transport.get_write_buffer_size():
+            self._loop.call_later(self._timeouts.idle_s, self._drop_rest, transport)
+
+    def _drop_rest(self, transport: asyncio.Transport) -> None:
+        if transport.get_write_buffer_size() and not self._request_in_progress:  # which else has a deadline, and this watch after it
+            break_off(transport)
+
+
+def _bare(status: int, phrase: str, headers: str = "") -> bytes:
+    """An answer without a body, for a connection that ends with it."""
+    return f"HTTP/1.1 {status} {phrase}\r\nConnection: close\r\n{headers}Content-Length: 0\r\n\r\n".encode()
 
 
 class ClientServer(web.Server):
@@ -181,6 +264,19 @@ class ClientServer(web.Server):
             access_log=None,
             logger=_LOG,
         )
+
+    def make_room(self) -> bool:
+        """Whether one connection more may stay. Where there are as many as allowed, the oldest that waits for nothing is ended for it.
+
+        NGINX (worker_connections) likewise ends idle connections first; it drops the newest where none is, which here is told 503.
+        """
+        connections = self.connections
+        if len(connections) < self._limits.connections:
+            return True
+        idle = next((one for one in connections if isinstance(one, ClientConnection) and one.is_idle), None)
+        if idle is not None:
+            idle.force_close()
+        return idle is not None
 
     def close_idle(self) -> None:
         """End connections that wait for nothing."""

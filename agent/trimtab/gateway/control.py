@@ -49,6 +49,13 @@ def create_control(state: StateSource, registry: CollectorRegistry) -> Flask:
     return app
 
 
+def own_paths(app: Flask) -> frozenset[str]:
+    """Every path that the app answers, one by one: what else begins like them belongs to the servers behind the gateway."""
+    return frozenset(
+        {rule.rule for rule in app.url_map.iter_rules() if not rule.arguments} | {"/ui/"} | {f"/ui/{name}" for name in _ui_files()}
+    )
+
+
 def is_ready(document: dict[str, Any]) -> bool:
     """Whether new requests are taken and at least one server is offered."""
     return not document["draining"] and any(one["status"] in OFFERED for one in document["servers"])

@@ -1,10 +1,12 @@
 """One request from its arrival to the end of its answer: routed, sent to a server, sent to another where that is allowed, and booked.
 
 Every attempt is booked once, whatever happens to it: served, failed by the server, or not measurable, which is when the client is at fault.
+A latency is what servers and gateway took: the time from arrival to the end of the answer, less the time that was spent waiting for the
+client, to send its body or to take the answer.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,10 +18,12 @@ from trimtab.core.request_log import FAILED, SERVED, UNMEASURED
 from trimtab.errors import NoServerError, RouterFullError
 from trimtab.fleets.base import Mask
 from trimtab.fleets.client import server_timing_s
+from trimtab.gateway import circuit
+from trimtab.gateway.answer import Answer
 from trimtab.gateway.body import ClientFaultError, RequestBody
 from trimtab.gateway.classes import ClassMatcher
 from trimtab.gateway.connection import plain
-from trimtab.gateway.headers import Sender, request_headers, request_id
+from trimtab.gateway.headers import Sender, believes, request_headers, request_id
 from trimtab.gateway.health import HealthBook
 from trimtab.gateway.limits import Limits, Timeouts
 from trimtab.gateway.phases import Phase, Phases
@@ -27,6 +31,7 @@ from trimtab.gateway.refusals import origin_form, path_of
 from trimtab.gateway.reply import Reply
 from trimtab.gateway.retries import RetryBudget, may_retry
 from trimtab.gateway.router import Router, Ticket
+from trimtab.gateway.scores import Scores
 from trimtab.gateway.telemetry import GatewayCounts
 from trimtab.gateway.upstream import BrokenError, Upstream
 from trimtab.gateway.window import Window
@@ -48,6 +53,7 @@ class Balancer:
     matcher: ClassMatcher
     counts: GatewayCounts
     window: Window
+    scores: Scores
     clock: Callable[[], float]  # monotonic seconds
     generator: np.random.Generator  # of the slow start's draws
 
@@ -76,16 +82,18 @@ class Exchange:
         is_closing: Callable[[], bool],
     ) -> None:
         self.balancer, self.upstream, self.request, self.timeouts = balancer, upstream, request, timeouts
+        self.server_limit = limits.server_in_flight
         self.arrived_s = balancer.clock()
         self.body = RequestBody(request, limits)
         self.identity = request_id(request.headers.get("X-Request-Id"))
         authority, self.target = origin_form(request.raw_path)
-        sender = Sender(
-            request.remote or "unknown", authority or request.headers.get("Host", ""), f"{request.version.major}.{request.version.minor}"
-        )
+        address, host = request.remote or "unknown", authority or request.headers.get("Host", "")
+        version = f"{request.version.major}.{request.version.minor}"
+        sender = Sender(address, host, version, believes(limits.trusted_proxies, address))
         self.headers = request_headers(request.headers.items(), sender, self.identity)
         self.kind = balancer.matcher.kind_of(path_of(request.raw_path), request.headers)
-        self.servers_s = 0.0  # of the latency: waited for servers
+        self.servers_s = 0.0  # waited for servers
+        self.clients_s = 0.0  # waited for the client, which is no part of the latency
         self.is_closing = is_closing  # whether connections end with the answers that are given now
         self.repeated = False  # on a fresh connection: once, or an outage would double every try
         self._tried: Mask = np.zeros(len(upstream.urls), dtype=np.bool_)
@@ -95,11 +103,12 @@ class Exchange:
         """The answer, already written if it is a server's. Cancelled when the client leaves."""
         server: int | None = None
         status: int | None = None
-        self.balancer.budget.deposit()
         try:
             response, server = await self._try_servers()
             if not (isinstance(response, Reply) and response.broken):
                 status = response.status
+            if server is not None and status is not None and status < 500:
+                self.balancer.budget.deposit()
             return response
         finally:
             self.balancer.counts.answered(server, self.kind, status)
@@ -136,9 +145,8 @@ class Exchange:
     def _route(self) -> Ticket:
         balancer, now_s = self.balancer, self.balancer.clock()
         mask = balancer.health.thinned(now_s, balancer.generator.random(self._tried.size))
-        if self._attempts:
-            mask = mask & ~self._tried
-            mask = mask if mask.any() else self._open() & ~self._tried
+        mask = mask & self._room() & ~self._tried
+        mask = mask if mask.any() else self._open() & ~self._tried
         ticket = balancer.router.route(self.kind, now_s, mask)
         self._tried[ticket.server] = True
         self._attempts += 1
@@ -147,7 +155,10 @@ class Exchange:
         return ticket
 
     def _open(self) -> Mask:
-        return self.balancer.health.mask(self.balancer.clock())
+        return self.balancer.health.mask(self.balancer.clock()) & self._room()
+
+    def _room(self) -> Mask:
+        return circuit.with_room(self.balancer.router.in_flight, self.server_limit)
 
     def _unavailable(self, failure: ServerFailedError | None) -> web.Response:
         if failure is None:
@@ -170,6 +181,7 @@ class Attempt:
         self._reused = False
         self._reply: Reply | None = None
         self._service_s = self._queue_s = 0.0
+        self._clients_s = 0.0
         self._asked_s = exchange.balancer.clock()
 
     async def run(self) -> web.StreamResponse:
@@ -201,7 +213,7 @@ class Attempt:
         self._outcome = FAILED if answer.status >= 500 else SERVED
         return reply
 
-    async def _ask(self, phases: Phases) -> aiohttp.ClientResponse:
+    async def _ask(self, phases: Phases) -> Answer:
         """The answer's head, after one repetition at most where a pooled connection turned out to be dead."""
         exchange = self._exchange
         try:
@@ -216,11 +228,13 @@ class Attempt:
         try:
             return await self._ask_once(phases, fresh=True)
         except BrokenError as error:
+            if self._reused:  # still as the first time: no connection was had, so nothing was sent again
+                exchange.balancer.budget.give_back()
             raise ServerFailedError(502, NO_ANSWER) from error
 
-    async def _ask_once(self, phases: Phases, *, fresh: bool) -> aiohttp.ClientResponse:
+    async def _ask_once(self, phases: Phases, *, fresh: bool) -> Answer:
         exchange, ticket = self._exchange, self._ticket
-        feed = exchange.body.for_server(phases, self._timeouts)
+        feed = exchange.body.for_server(phases, self._timeouts, exchange.balancer.clock)
 
         def on_send(reused: bool) -> None:
             self.sent, self._reused = True, reused
@@ -235,9 +249,9 @@ class Attempt:
         except (BrokenError, aiohttp.ClientError) as error:
             raise self._cause(error) from error
         finally:
-            self._waited()
             if feed is not None:
                 feed.detach()
+            self._waited(0.0 if feed is None else feed.waited_s)
         return answer
 
     def _cause(self, error: Exception) -> Exception:
@@ -248,7 +262,7 @@ class Attempt:
             return ServerFailedError(504, str(Phase.CONNECT))
         return error if isinstance(error, BrokenError) else ServerFailedError(502, NOT_HTTP)
 
-    def _begin(self, answer: aiohttp.ClientResponse) -> Reply:
+    def _begin(self, answer: Answer) -> Reply:
         """Judge the head. Raises ServerFailedError for an answer that is not passed on."""
         exchange = self._exchange
         if answer.status == 503 and "Retry-After" in answer.headers and exchange.again(sent=True):
@@ -262,7 +276,7 @@ class Attempt:
         except ValueError as error:
             raise ServerFailedError(502, NOT_HTTP) from error
 
-    async def _relay(self, answer: aiohttp.ClientResponse, reply: Reply, phases: Phases) -> None:
+    async def _relay(self, answer: Answer, reply: Reply, phases: Phases) -> None:
         content, idle_s = answer.content, self._timeouts.idle_s
         while True:
             phases.enter(Phase.ANSWER, idle_s)
@@ -270,20 +284,32 @@ class Attempt:
             if not piece:
                 if content.at_eof():
                     break
-                phases.enter(Phase.DELIVERY, idle_s)
-                await reply.send_head()
+                await self._deliver(reply, reply.send_head(), phases)
                 phases.enter(Phase.ANSWER, idle_s)
                 self._asked_s = self._exchange.balancer.clock()
                 piece = await content.readany()
-                self._waited()
-            phases.enter(Phase.DELIVERY, idle_s)
+                self._waited(0.0)
             if piece:
-                await reply.relay(piece)
-        phases.enter(Phase.DELIVERY, idle_s)
-        await reply.finish()
+                await self._deliver(reply, reply.relay(piece), phases)
+        await self._deliver(reply, reply.finish(), phases)
 
-    def _waited(self) -> None:
-        self._exchange.servers_s += self._exchange.balancer.clock() - self._asked_s
+    async def _deliver(self, reply: Reply, writing: Awaitable[None], phases: Phases) -> None:
+        """Write, and wait until the client has room for more."""
+        phases.enter(Phase.DELIVERY, self._timeouts.idle_s)
+        await writing
+        if reply.held_up:
+            began_s = self._exchange.balancer.clock()
+            await reply.until_taken()
+            self._of_client(self._exchange.balancer.clock() - began_s)
+
+    def _waited(self, clients_s: float) -> None:
+        """Since it was asked, the server was waited for, but for `clients_s` the client."""
+        self._exchange.servers_s += self._exchange.balancer.clock() - self._asked_s - clients_s
+        self._of_client(clients_s)
+
+    def _of_client(self, seconds: float) -> None:
+        self._clients_s += seconds
+        self._exchange.clients_s += seconds
 
     def _give_up(self, phase: Phase, reason: str, status: int) -> Reply:
         """The attempt ended in the middle: raise for another one, or break an answer off that has begun."""
@@ -299,13 +325,14 @@ class Attempt:
     def _book(self) -> None:
         exchange, balancer, ticket = self._exchange, self._exchange.balancer, self._ticket
         now_s = balancer.clock()
-        balancer.router.finish(ticket, self._outcome, now_s, self._service_s, self._queue_s)
+        balancer.router.finish(ticket, self._outcome, now_s, self._service_s, self._queue_s, self._clients_s)
+        balancer.scores.ended(ticket.decided_by, self._outcome, now_s - ticket.sent_s - self._clients_s, now_s)
         if self._number > 1:
             balancer.counts.retried(_RESULTS[self._outcome])
         if self._outcome == UNMEASURED:
             return
         balancer.health.answered(ticket.server, self._outcome == SERVED, now_s)
         if self._outcome == SERVED:
-            latency_s = now_s - exchange.arrived_s
+            latency_s = now_s - exchange.arrived_s - exchange.clients_s
             balancer.window.served(ticket.server, latency_s, now_s)
             balancer.counts.served(ticket.kind, latency_s, max(0.0, latency_s - exchange.servers_s))

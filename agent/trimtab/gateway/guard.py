@@ -14,16 +14,21 @@ from trimtab.core.observation import CEILING, F32, FEATURES, Mask
 from trimtab.core.request_log import I64
 from trimtab.policies.base import Policy, RoutingView
 
-Reason = Literal["error", "invalid", "slow", "resting", "far"]
+Reason = Literal["error", "invalid", "slow", "resting", "far", "missing"]
 REASONS: Final[tuple[Reason, ...]] = (
     "error",  # the primary raised
     "invalid",  # it named no server, one that is out, or has Q-values that are no numbers
     "slow",  # it was later than the deadline; its decision was used all the same
     "resting",  # it was not asked, after several slow decisions in a row
     "far",  # it saw what training never showed it
+    "missing",  # there is no model yet
 )
 DECIDING: Final = "deciding"
 RESTING: Final = "resting"
+MISSING: Final = "missing"
+DEADLINE_S: Final = 0.002
+TRIP_AFTER: Final = 3
+REST_S: Final = 10.0
 
 # Requests in flight for each slot of an open server beyond which a view counts as far from training. The observation cuts every ratio at
 # CEILING mean service times: with more than CEILING requests a slot, work ahead, wait and delay all stand there, and a network cannot tell
@@ -46,12 +51,16 @@ class Decider(Protocol):
         """Name of the one that steps in; None where nobody can."""
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Everybody whose name `decide` may give; the primary's first."""
+
+    @property
     def reasons(self) -> Mapping[str, int]:
         """How often each of REASONS was met; empty without a fallback."""
 
     @property
     def state(self) -> str:
-        """DECIDING or RESTING, of the primary."""
+        """DECIDING, RESTING or MISSING, of the primary."""
 
     def decide(self, view: RoutingView) -> tuple[int, str]:
         """The server for the view's one request, and the name of the policy that chose it."""
@@ -76,6 +85,7 @@ class PlainDecider:
 
     def __init__(self, policy: Policy, seed: int = 0) -> None:
         self.primary = policy.name
+        self.names = (policy.name,)
         self.reasons: Mapping[str, int] = {}
         self._policy = policy
         self._seed = seed
@@ -89,65 +99,78 @@ class PlainDecider:
         self._policy.reset(_seeds(self._seed))
 
 
-class GuardedDecider:
-    """Asks `primary`, and `fallback` for every decision in which the primary cannot be trusted; see REASONS.
+class Guard:
+    """One policy, asked with suspicion: whatever it does, `ask` returns a server to be used, or why there is none.
 
-    `clock` gives monotonic seconds. A decision later than `deadline_s` is used, but after `trip_after` late ones in a row the primary
+    `clock` gives monotonic seconds. A decision later than `deadline_s` is used, but after `trip_after` late ones in a row the policy
     rests for `rest_s`. After a rest one late decision is enough to rest again, and one in time clears the count.
     """
 
     def __init__(
         self,
-        primary: Policy,
-        fallback: Policy,
+        policy: Policy | None,
         clock: Callable[[], float],
-        deadline_s: float = 0.002,
-        trip_after: int = 3,
-        rest_s: float = 10.0,
+        deadline_s: float = DEADLINE_S,
+        trip_after: int = TRIP_AFTER,
+        rest_s: float = REST_S,
         *,
         seed: int = 0,
     ) -> None:
-        self.primary, self.fallback = primary.name, fallback.name
+        """`policy` None: there is none yet, and `replace` will bring it."""
         self.reasons: dict[str, int] = dict.fromkeys(REASONS, 0)
-        self._policies = (primary, fallback)
-        self._shows = primary if isinstance(primary, ShowsValues) else None
         self._clock, self._deadline_s, self._trip_after, self._rest_s = clock, deadline_s, trip_after, rest_s
-        self._late_in_a_row = 0
-        self._rests_until_s = -np.inf
         self._seed = seed
-        self._reset()
+        self.replace(policy)
 
     @property
     def state(self) -> str:
+        if self._policy is None:
+            return MISSING
         return RESTING if self._clock() < self._rests_until_s else DECIDING
 
-    def decide(self, view: RoutingView) -> tuple[int, str]:
+    @property
+    def q(self) -> F32 | None:
+        """The Q-values behind the last choice; None for a policy that shows none.  # [S]"""
+        return None if self._shows is None else self._shows.q[0]
+
+    def replace(self, policy: Policy | None) -> None:
+        """Ask this policy from now on. What was held against the one before stays counted, but this one starts rested."""
+        self._policy = policy
+        self._shows = policy if isinstance(policy, ShowsValues) else None
+        self._late_in_a_row = 0
+        self._rests_until_s = -np.inf
+        self._reset()
+
+    def ask(self, view: RoutingView) -> tuple[int, Reason | None]:
+        """The policy's server, and None; or -1 and why it is not to be used."""
+        server, reason = self._judged(view)
+        if reason is not None:
+            self.reasons[reason] += 1
+        return server, reason
+
+    def rehearse(self, view: RoutingView) -> None:
+        """Ask once, count nothing, leave no trace. Raises what the policy raises."""
+        if self._policy is not None:
+            self._policy.select(view)
+            self._doubt(view.available[0])
+            self._reset()
+
+    def _reset(self) -> None:
+        if self._policy is not None:
+            self._policy.reset(_seeds(self._seed))
+
+    def _judged(self, view: RoutingView) -> tuple[int, Reason | None]:
+        if self._policy is None:
+            return -1, "missing"
         began_s = self._clock()
         if began_s < self._rests_until_s:
-            return self._step_in("resting", view)
-        server, reason = self._ask(view)
+            return -1, "resting"
+        server, reason = self._chosen(self._policy, view)
         ended_s = self._clock()
         late = ended_s - began_s > self._deadline_s
         self._count_late(late, ended_s)
-        if reason is not None:
-            return self._step_in(reason, view)
-        self.reasons["slow"] += late
-        return server, self.primary
-
-    def rehearse(self, view: RoutingView) -> None:
-        for policy in self._policies:
-            policy.select(view)
-        self._doubt(view.available[0])
-        self._reset()
-
-    def _reset(self) -> None:
-        for policy in self._policies:
-            policy.reset(_seeds(self._seed))
-
-    def _step_in(self, reason: Reason, view: RoutingView) -> tuple[int, str]:
-        self.reasons[reason] += 1
-        policy = self._policies[1]
-        return int(policy.select(view)[0]), policy.name
+        self.reasons["slow"] += late and reason is None
+        return server, reason
 
     def _count_late(self, late: bool, now_s: float) -> None:
         self._late_in_a_row = self._late_in_a_row + 1 if late else 0
@@ -162,10 +185,9 @@ class GuardedDecider:
             return "far"
         return None if _finite(self._shows.q[0], open_servers) else "invalid"
 
-    def _ask(self, view: RoutingView) -> tuple[int, Reason | None]:
-        """The primary's server, or why it is not to be used."""
+    def _chosen(self, policy: Policy, view: RoutingView) -> tuple[int, Reason | None]:
         try:
-            chosen = self._policies[0].select(view)
+            chosen = policy.select(view)
             open_servers = view.available[0]
             if (doubt := self._doubt(open_servers)) is not None:
                 return -1, doubt
@@ -175,6 +197,44 @@ class GuardedDecider:
         if not 0 <= server < open_servers.size or not open_servers[server]:
             return -1, "invalid"
         return server, None
+
+
+class GuardedDecider:
+    """Asks `primary` under a `Guard`, and `fallback` for every decision in which the primary cannot be trusted; see REASONS.
+
+    `primary` None: there is no model yet; `name` is what decisions are called by that one will make.
+    """
+
+    def __init__(
+        self,
+        primary: Policy | None,
+        fallback: Policy,
+        clock: Callable[[], float],
+        deadline_s: float = DEADLINE_S,
+        trip_after: int = TRIP_AFTER,
+        rest_s: float = REST_S,
+        *,
+        seed: int = 0,
+        name: str | None = None,
+    ) -> None:
+        self.guard = Guard(primary, clock, deadline_s, trip_after, rest_s, seed=seed)
+        self.primary = name or (MISSING if primary is None else primary.name)
+        self.fallback = fallback.name
+        self.names = (self.primary, self.fallback)
+        self.reasons = self.guard.reasons
+        self._fallback = PlainDecider(fallback, seed)
+
+    @property
+    def state(self) -> str:
+        return self.guard.state
+
+    def decide(self, view: RoutingView) -> tuple[int, str]:
+        server, reason = self.guard.ask(view)
+        return (server, self.primary) if reason is None else self._fallback.decide(view)
+
+    def rehearse(self, view: RoutingView) -> None:
+        self.guard.rehearse(view)
+        self._fallback.rehearse(view)
 
 
 def far(observation: F32, open_servers: Mask) -> bool:

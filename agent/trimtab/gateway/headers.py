@@ -2,8 +2,11 @@
 
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
 from typing import Final, NamedTuple
+
+from trimtab.gateway.limits import Network
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
@@ -22,8 +25,13 @@ HOP_BY_HOP: Final = frozenset(
     }
 )
 NAME: Final = "trimtab"
+# In Via, this process and no other (RFC 9110, 7.6.3): a request that comes with it has been here before.
+PSEUDONYM: Final = f"{NAME}-{secrets.token_hex(4)}"
 _HOP_BY_HOP_BYTES: Final = frozenset(name.encode() for name in HOP_BY_HOP)
 _ANSWERED_HERE: Final = frozenset({"expect"})  # the gateway itself says 100 Continue, once it wants the body
+# What senders say about a client that is not theirs to name: RFC 7239, and the names in use before it.
+_CLAIMED: Final = frozenset({"forwarded", "x-real-ip"})
+_CLAIMS: Final = "x-forwarded-"
 _REPLACED: Final = frozenset({"host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "via", "x-request-id"})
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
@@ -36,6 +44,19 @@ class Sender(NamedTuple):
     address: str
     host: str  # of the target or the Host header; empty in HTTP/1.0 without one
     version: str  # of the protocol the message came with, such as 1.1
+    trusted: bool = False  # a proxy whose word about its client counts
+
+
+def believes(proxies: Sequence[Network], address: str) -> bool:
+    """Whether `address` lies in one of these networks; one that is no IP address lies in none."""
+    if not proxies:
+        return False
+    try:
+        one = ip_address(address)
+    except ValueError:
+        return False
+    known = getattr(one, "ipv4_mapped", None) or one
+    return any(known in network for network in proxies)
 
 
 def request_id(offered: str | None) -> str:
@@ -44,8 +65,13 @@ def request_id(offered: str | None) -> str:
 
 
 def request_headers(headers: Iterable[tuple[str, str]], sender: Sender, identity: str) -> list[tuple[str, str]]:
-    """What a server is sent: everything end to end in its order, then who asked, for which host, and by which way."""
+    """What a server is sent: everything end to end in its order, then who asked, for which host, and by which way.
+
+    What a sender that is not trusted says of clients and hosts (`Forwarded`, `X-Forwarded-...`, `X-Real-IP`) stays behind.
+    """
     pairs = [(name, name.lower(), value) for name, value in headers]
+    if not sender.trusted:
+        pairs = [pair for pair in pairs if not (pair[1].startswith(_CLAIMS) or pair[1] in _CLAIMED)]
     dropped = HOP_BY_HOP | _ANSWERED_HERE | _named(value for _, lower, value in pairs if lower == "connection")
     own = {name: [value for _, lower, value in pairs if lower == name and lower not in dropped] for name in _REPLACED}
     kept = [(name, value) for name, lower, value in pairs if lower not in dropped and lower not in _REPLACED]
@@ -56,7 +82,7 @@ def request_headers(headers: Iterable[tuple[str, str]], sender: Sender, identity
         # A proxy in front that ends TLS knows better than this one what the client used.
         ("X-Forwarded-Proto", own["x-forwarded-proto"][0] if own["x-forwarded-proto"] else "http"),
         ("X-Forwarded-Host", own["x-forwarded-host"][0] if own["x-forwarded-host"] else sender.host),
-        ("Via", ", ".join([*own["via"], f"{sender.version} {NAME}"])),
+        ("Via", ", ".join([*own["via"], f"{sender.version} {PSEUDONYM}"])),
         ("X-Request-Id", identity),
     ]
     return kept
@@ -80,7 +106,7 @@ def response_headers(headers: RawHeaders, version: str, identity: str, *, keep_l
         raise ValueError("a header of the answer holds a line break or a zero byte")
     if not all(_TOKEN.fullmatch(name) for name, _, _ in pairs):
         raise ValueError("a header of the answer has a name that is no token")
-    kept.append((b"Via", f"{version} {NAME}".encode()))
+    kept.append((b"Via", f"{version} {PSEUDONYM}".encode()))
     if all(lower != b"x-request-id" for _, lower, _ in pairs):
         kept.append((b"X-Request-Id", identity.encode()))
     return kept

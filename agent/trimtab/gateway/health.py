@@ -6,6 +6,7 @@ theirs, its docstring says how and why.
 """
 
 import math
+import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from trimtab.errors import UsageError
 
 EVENTS_KEPT: Final = 200
 _IN, _EJECTED, _DOWN = "ok", "ejected", "down"
+_PATH: Final = re.compile(r"/[!-~]*")
 _SHARES: Final = ("max_ejected_share", "panic_below", "slow_start_floor")
 
 
@@ -40,12 +42,17 @@ class HealthConfig:
     check_interval_s: float = 2.0  # HAProxy inter
     fast_interval_s: float = 0.2  # while checks disagree with the state (HAProxy fastinter): a dead server is out 2.4 s later at most
     check_timeout_s: float = 1.0
+    check_path: str = "/health"
     panic_below: float = 0.5  # share of servers in (Envoy healthy_panic_threshold)
     slow_start_s: float = 10.0
     slow_start_floor: float = 0.1  # Envoy min_weight_percent
 
     def __post_init__(self) -> None:
+        if not _PATH.fullmatch(self.check_path):
+            raise UsageError(f"health setting check_path = {self.check_path!r}: give a path that begins with / and holds no space")
         for name, value in vars(self).items():
+            if name == "check_path":
+                continue
             if not 0 < value < math.inf:
                 raise UsageError(f"health setting {name} = {value}: give a number above 0")
             if name in _SHARES and value > 1:

@@ -30,6 +30,6 @@ class Prober:
         loop = asyncio.get_running_loop()
         while True:
             began_s = loop.time()
-            ok = await self._upstream.is_healthy(server, config.check_timeout_s)
+            ok = await self._upstream.is_healthy(server, config.check_path, config.check_timeout_s)
             self._health.probed(server, ok, self._clock())
             await asyncio.sleep(max(0.0, began_s + self._health.next_check_s(server) - loop.time()))

@@ -1,12 +1,15 @@
 """Requests that the gateway does not pass on although the parser let them through."""
 
+import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
+from trimtab.gateway.headers import PSEUDONYM
 from trimtab.gateway.limits import Limits
 
 LINE_EXTRAS: Final = 4  # ": " and the line's end
+_ABSOLUTE: Final = re.compile(r"[^:/?]*://([^/?]*)(.*)")
 
 
 class Refusal(NamedTuple):
@@ -47,8 +50,8 @@ def origin_form(target: str) -> tuple[str, str]:
     """Authority (empty where there is none) and path with query of a request target. RFC 9112, 3.2.2: the authority replaces Host."""
     if target.startswith("/"):
         return "", target
-    parts = urlsplit(target)
-    return parts.netloc, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    authority, rest = _ABSOLUTE.fullmatch(target).groups()  # type: ignore[union-attr]  # `refusal` let it through
+    return authority, rest if rest.startswith("/") else f"/{rest}"
 
 
 def _version_refused(head: Head) -> Refusal | None:
@@ -77,6 +80,8 @@ def _target_refused(head: Head) -> Refusal | None:
 
 
 def _headers_refused(head: Head) -> Refusal | None:
+    if _has_been_here(head.headers):
+        return Refusal(508, "this request has been here before: a server's address leads back to the gateway")
     coding = head.headers.get("Transfer-Encoding")
     if coding is not None and head.version == (1, 0):
         return Refusal(400, "Transfer-Encoding in HTTP/1.0: its end cannot be trusted (RFC 9112, 6.1)")
@@ -88,6 +93,11 @@ def _headers_refused(head: Head) -> Refusal | None:
     if not _is_text(head.headers):
         return Refusal(400, "a header is not valid UTF-8; bytes beyond ASCII are passed on in UTF-8 only")
     return None
+
+
+def _has_been_here(headers: Mapping[str, str]) -> bool:
+    """This process is named in `Via`, of which there may be several."""
+    return "Via" in headers and any(PSEUDONYM in value for name, value in headers.items() if name.lower() == "via")
 
 
 def _is_plain_http(target: str) -> bool:

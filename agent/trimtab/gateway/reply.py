@@ -1,10 +1,13 @@
 """An answer on its way from a server to a client, written as the server wrote it."""
 
 from email.utils import formatdate
+from typing import cast
 
-from aiohttp import ClientResponse, web
+from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import StreamWriter
 
+from trimtab.gateway.answer import Answer
 from trimtab.gateway.connection import break_off
 from trimtab.gateway.headers import response_head, response_headers
 
@@ -14,11 +17,11 @@ LAST_CHUNK = b"0\r\n\r\n"
 class Reply(web.StreamResponse):
     """One relayed answer. aiohttp's own response would add headers and send the head in a packet of its own."""
 
-    def __init__(self, request: web.BaseRequest, answer: ClientResponse, identity: str, *, close: bool) -> None:
+    def __init__(self, request: web.BaseRequest, answer: Answer, identity: str, *, close: bool) -> None:
         """Raises ValueError for an answer that cannot be passed on."""
         super().__init__(status=answer.status)
         self.broken = False
-        self._client = request
+        self._client, self._writer = request, cast(StreamWriter, request.writer)
         self.bodyless = request.method == "HEAD" or answer.status in {204, 304}
         if answer.headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":
             raise ValueError("the answer is coded for this connection, and the gateway undoes chunks only")
@@ -47,8 +50,18 @@ class Reply(web.StreamResponse):
     async def write_eof(self, data: bytes = b"") -> None:
         """Nothing, likewise."""
 
+    @property
+    def held_up(self) -> bool:
+        """The client takes the answer more slowly than it comes: nothing more should be written before `until_taken`."""
+        protocol = self._client.protocol
+        return protocol is not None and protocol.writing_paused
+
+    async def until_taken(self) -> None:
+        """Return once the client has room for more."""
+        await self._writer.drain()
+
     async def relay(self, piece: bytes) -> None:
-        """Pass a piece of the body on, with the head before the first; returns once the client has room for more."""
+        """Pass a piece of the body on, with the head before the first."""
         await self._write(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunks else piece)
 
     async def send_head(self) -> None:
@@ -71,9 +84,10 @@ class Reply(web.StreamResponse):
 
     async def _write(self, data: bytes) -> None:
         head, self._waiting = self._waiting, b""
-        await self._client.writer.write(head + data if head else data)
+        # Whoever waits for the client does so by `until_taken`, for that time is not the server's.
+        await self._writer.write(head + data if head else data, drain=False)
 
-    def _head(self, answer: ClientResponse, identity: str, *, keep_length: bool, modern: bool) -> bytes:
+    def _head(self, answer: Answer, identity: str, *, keep_length: bool, modern: bool) -> bytes:
         version = "1.1" if answer.version is None else f"{answer.version.major}.{answer.version.minor}"
         headers = response_headers(answer.raw_headers, version, identity, keep_length=keep_length)
         if "Date" not in answer.headers:

@@ -32,17 +32,21 @@ def may_retry(
 
 
 class RetryBudget:
-    """A bucket that first attempts fill and retries empty, so that retries cannot multiply an outage.
+    """A bucket that answered requests fill and retries empty, so that retries cannot multiply an outage.
 
-    As in Finagle and tower (`RetryBudget`: deposit, withdraw; 20 %), without their expiry: each first attempt puts in `ratio`, each
-    retry takes out 1, and at most `reserve` lies there, which is also where it starts. N first attempts are thus sent at most
-    N (1 + ratio) + reserve times, however many of them fail.
+    Each request that a server answered puts in `ratio`, each retry takes out 1; `reserve` lies there at the start, and at most `most` is
+    saved up. Retries are thus never more than `ratio` of the requests answered so far, and `reserve`; in an outage, in which nothing is
+    answered, N requests are sent at most N + `most` times. Finagle and tower (`RetryBudget`; 20 %, ten a second, kept for 10 s) let 100
+    and more be saved up too, but deposit for failed requests as well. All that is in flight at a server that dies fails at one moment:
+    where ten were the most, some of it was lost.
     """
 
-    def __init__(self, ratio: float = 0.2, reserve: float = 10.0) -> None:
-        if not 0 <= ratio < math.inf or not 0 <= reserve < math.inf:
-            raise UsageError(f"retry budget with ratio {ratio} and reserve {reserve}: give numbers from 0 up")
-        self._ratio, self._reserve = ratio, reserve
+    def __init__(self, ratio: float = 0.2, reserve: float = 10.0, most: float = 100.0) -> None:
+        if not 0 <= ratio < math.inf or not 0 <= reserve < math.inf or not 0 <= most < math.inf:
+            raise UsageError(f"retry budget with ratio {ratio}, reserve {reserve} and most {most}: give numbers from 0 up")
+        if most < reserve:
+            raise UsageError(f"retry budget that saves up to {most}: give its reserve, {reserve}, or more")
+        self._ratio, self._most = ratio, most
         self._balance = reserve
 
     @property
@@ -51,8 +55,8 @@ class RetryBudget:
         return self._balance
 
     def deposit(self) -> None:
-        """A request is sent for the first time."""
-        self._balance = min(self._balance + self._ratio, self._reserve)
+        """A server answered a request, and not that it failed."""
+        self._balance = min(self._balance + self._ratio, self._most)
 
     def withdraw(self) -> bool:
         """Take one retry out; False, and nothing is taken, where there is none."""
@@ -60,3 +64,7 @@ class RetryBudget:
             return False
         self._balance = max(0.0, self._balance - 1.0)
         return True
+
+    def give_back(self) -> None:
+        """A retry that was taken out was not sent."""
+        self._balance = min(self._balance + 1.0, self._most)

@@ -3,7 +3,8 @@
 Knows no socket and no clock; times are monotonic seconds that the caller passes in. One thread, the event loop's, owns it: no locks.
 """
 
-from typing import Final, NamedTuple
+import math
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 
@@ -28,6 +29,11 @@ LONGEST_GAP: Final = 10.0
 # allowance is for clocks of two machines that do not tick alike.
 CLOCK_ALLOWANCE_S: Final = 0.001
 
+# A failure counts as a service of two seconds, and a server that reports no times may then never be asked again: what the ledger knows of
+# it is dropped so long after its last failure (NGINX, fail_timeout, after which it tries a failed server again). Servers that report
+# their times keep the rule that training has.
+FORGIVEN_S: Final = 10.0
+
 
 class Ticket(NamedTuple):
     """One attempt of one request, on its way. `finish` wants this very object back, once."""
@@ -37,6 +43,7 @@ class Ticket(NamedTuple):
     kind: int
     sent_s: float
     decided_by: str
+    sharing: int  # requests at that server, this one included, when it was sent
 
 
 class Counts(NamedTuple):
@@ -49,18 +56,32 @@ class Counts(NamedTuple):
     in_flight: int
 
 
+class Observer(Protocol):
+    """Is told of every attempt; must be quick and must not raise."""
+
+    def rehearse(self, view: RoutingView) -> None:
+        """Do once whatever `decided` may need, so that nothing is compiled while a request waits."""
+
+    def decided(self, ticket: Ticket, view: RoutingView) -> None:
+        """A server was chosen; the view is as the decider saw it, the attempt not yet booked."""
+
+    def ended(self, ticket: Ticket, status: int, latency_s: float, service_s: float, queue_s: float) -> None:
+        """An attempt has ended; its times as they were booked."""
+
+
 class Router:
     """Chooses servers and keeps the books; at most `capacity` requests in flight.
 
     Every attempt is booked by itself: a retry is `finish(ticket, FAILED, ...)`, then `route` with that server left out of the mask.
     """
 
-    def __init__(self, scenario: Scenario, decider: Decider, capacity: int = CAPACITY) -> None:
+    def __init__(self, scenario: Scenario, decider: Decider, capacity: int = CAPACITY, observer: Observer | None = None) -> None:
         if capacity < 1:
             raise GatewayError(f"capacity is {capacity}; allowed: 1 or more requests in flight; raise it")
         servers, classes = len(scenario.servers), len(scenario.classes)
         self.decider = decider
         self.capacity = capacity
+        self._observer = observer
         self._classes = classes
         self._ledger = empty_ledger(1, servers, classes, capacity)
         self._log = empty_log(np.zeros((1, capacity)), np.zeros((1, capacity), dtype=np.int32), np.zeros((1, capacity)))
@@ -78,6 +99,8 @@ class Router:
         self._open: list[Ticket | None] = [None] * capacity
         self._free = list(reversed(range(capacity)))  # a stack: the slot freed last is still in the cache
         self._sent = 0
+        self._reports: list[bool | None] = [None] * servers  # its own service times; None before it has served anything
+        self._forgiven_s = [math.inf] * servers
         self._ended = {SERVED: 0, FAILED: 0, UNMEASURED: 0}
 
     @property
@@ -115,15 +138,22 @@ class Router:
             raise RouterFullError(f"{self.capacity} requests are in flight, which is all that fit; answer 503 or raise the capacity")
         if not open_servers.any():
             raise NoServerError(f"none of {open_servers.size} servers is open to this request; answer 503 until one is back")
+        self._forgive(now_s)
         view = self.view(kind, now_s, open_servers)
         server, decided_by = self.decider.decide(view)
         if not 0 <= server < open_servers.size or not open_servers[server]:
             raise GatewayError(f"{decided_by} chose server {server}, which is not open; put a GuardedDecider before this policy")
-        return self._book(kind, now_s, server, decided_by)
+        ticket = self._ticket(kind, now_s, server, decided_by)
+        if self._observer is not None:
+            self._observer.decided(ticket, view)
+        return self._book(ticket)
 
-    def finish(self, ticket: Ticket, status: int, now_s: float, service_s: float = 0.0, queue_s: float = 0.0) -> None:
+    def finish(
+        self, ticket: Ticket, status: int, now_s: float, service_s: float = 0.0, queue_s: float = 0.0, clients_s: float = 0.0
+    ) -> None:
         """Book how an attempt ended: SERVED, FAILED or UNMEASURED. Times as the server reports them, 0 where it does not.
 
+        `clients_s` of the time since it was sent were spent waiting for the client, and are no part of the latency.
         Raises GatewayError for a ticket that has ended or is none of this router's, and for any other status.
         """
         slot = ticket.slot
@@ -131,10 +161,10 @@ class Router:
             raise GatewayError(f"{ticket} is not in flight; allowed: tickets of this router, once each; look for a second finish")
         if status not in self._ended:
             raise GatewayError(f"status is {status}; allowed: SERVED, FAILED, UNMEASURED of core.request_log; pass one of them")
-        log, latency_s = self._log, now_s - ticket.sent_s
+        log, latency_s = self._log, max(0.0, now_s - ticket.sent_s - clients_s)
         log.status[0, slot] = status
         log.latency_s[0, slot] = latency_s
-        log.service_s[0, slot] = service_s if 0.0 <= service_s <= latency_s + CLOCK_ALLOWANCE_S else 0.0
+        log.service_s[0, slot] = self._service_s(ticket, status, service_s, latency_s)
         log.queue_s[0, slot] = queue_s
         log.completed_s[0, slot] = now_s - (self._origin_s or 0.0)
         log.order[0, 0] = slot
@@ -142,6 +172,10 @@ class Router:
         self._open[slot] = None
         self._free.append(slot)
         self._ended[status] += 1
+        if status == FAILED:
+            self._forgiven_s[ticket.server] = now_s + FORGIVEN_S
+        if self._observer is not None:
+            self._observer.ended(ticket, status, latency_s, float(log.service_s[0, slot]), queue_s)
 
     def forget(self, server: int) -> None:
         """Drop what was learnt of a server that comes back, as of one never seen: what is in flight stays booked.
@@ -155,15 +189,43 @@ class Router:
         ledger.latency_peak_s[0, server] = 0.0
         ledger.error_rate[0, server] = 0.0
         ledger.ratio_fast[0, server] = ledger.ratio_slow[0, server] = 1.0
+        self._reports[server], self._forgiven_s[server] = None, math.inf
 
-    def _book(self, kind: int, now_s: float, server: int, decided_by: str) -> Ticket:
+    def _service_s(self, ticket: Ticket, status: int, reported_s: float, latency_s: float) -> float:
+        """The service time that is booked: the server's own word, or an estimate for a server that never gives it; 0 for neither.
+
+        The estimate takes requests to share the server's slots: with n of them on c slots the n-th waits (n - c) / c services, so that
+        its latency is max(1, n / c) services. It is exact where there was a free slot and the network takes no time, and crude where
+        classes differ much; without it such servers would all look alike, and one that failed would never look better.
+        """
+        if 0.0 < reported_s <= latency_s + CLOCK_ALLOWANCE_S:
+            self._reports[ticket.server] = True
+            return reported_s
+        if status != SERVED or self._reports[ticket.server]:
+            return 0.0
+        self._reports[ticket.server] = False
+        return latency_s / max(1.0, ticket.sharing / float(self._view.slots[0, ticket.server]))
+
+    def _forgive(self, now_s: float) -> None:
+        for server, due_s in enumerate(self._forgiven_s):
+            if due_s <= now_s:
+                self._forgiven_s[server] = math.inf
+                known = self._reports[server]
+                # One that has only failed is taken to be as the others are.
+                if known is False or (known is None and not any(self._reports)):
+                    self.forget(server)
+
+    def _ticket(self, kind: int, now_s: float, server: int, decided_by: str) -> Ticket:
+        """For the next free slot, which it does not take yet."""
+        return Ticket(self._free[-1], server, kind, now_s, decided_by, int(self._ledger.outstanding[0, server]) + 1)
+
+    def _book(self, ticket: Ticket) -> Ticket:
         slot = self._free.pop()
-        self._log.request_class[0, slot] = kind
-        self._log.server[0, slot] = server
-        self._chosen[0] = server
+        self._log.request_class[0, slot] = ticket.kind
+        self._log.server[0, slot] = ticket.server
+        self._chosen[0] = ticket.server
         self._shorten_gap(float(self._view.now_s[0]))
         record_dispatch(self._ledger, self._log, slot, self._chosen, self._view.now_s)
-        ticket = Ticket(slot, server, kind, now_s, decided_by)
         self._open[slot] = ticket
         self._sent += 1
         return ticket
@@ -175,11 +237,14 @@ class Router:
             ledger.last_arrival_s[0] = now_s - longest_s
 
 
-def rehearse(scenario: Scenario, decider: Decider) -> None:
+def rehearse(scenario: Scenario, decider: Decider, observer: Observer | None = None) -> None:
     """Run every kernel once, on books that are thrown away: a kernel takes seconds to compile, and the first requests would wait for it.
 
     Raises what a policy raises that cannot run here, such as an oracle.
     """
     router, everybody = Router(scenario, decider, 2), np.ones(len(scenario.servers), dtype=np.bool_)
-    decider.rehearse(router.view(0, 0.0, everybody))
-    router.finish(router._book(0, 0.0, 0, decider.primary), SERVED, 0.0)
+    view = router.view(0, 0.0, everybody)
+    decider.rehearse(view)
+    if observer is not None:
+        observer.rehearse(view)
+    router.finish(router._book(router._ticket(0, 0.0, 0, decider.primary)), SERVED, 0.0)

@@ -63,8 +63,11 @@ class Gateway:
         self._running = _Running(listener, server, upstream, prober)
 
     async def stop(self) -> None:
-        """Take no new connections, let requests in flight end for up to `drain_s`, then cut off what is left."""
+        """Say that it ends, go on for `lame_duck_s`; then take no new connections, let requests in flight end for up to `drain_s`, and cut
+        off what is left."""
         self.draining = True
+        if self._running is not None:
+            await asyncio.sleep(self.timeouts.lame_duck_s)
         running, self._running = self._running, None
         if running is None:
             return

@@ -6,9 +6,12 @@ from typing import Any
 
 from trimtab.core.request_log import F64
 from trimtab.core.scenario import Scenario
+from trimtab.gateway.deciders import Deciding
 from trimtab.gateway.health import HealthBook
 from trimtab.gateway.router import Router
+from trimtab.gateway.scores import Scores
 from trimtab.gateway.telemetry import GatewayCounts, Gauges
+from trimtab.gateway.trials import model_events, trial_document
 from trimtab.gateway.window import Recent, Window
 
 
@@ -22,6 +25,8 @@ class Watched:
     health: HealthBook
     window: Window
     counts: GatewayCounts
+    scores: Scores
+    deciding: Deciding
     started_s: float  # on the clock of `now_s`
 
 
@@ -50,6 +55,7 @@ def state_document(watched: Watched, now_s: float, *, draining: bool) -> dict[st
             {"name": name, "rate_rps": rate}
             for name, rate in zip(watched.scenario.class_names, recent.sent_rps.sum(axis=0).tolist(), strict=True)
         ],
+        **trial_document(watched.deciding, decider, watched.scores, now_s),
         "events": _events(watched, now_s),
     }
 
@@ -109,7 +115,9 @@ def _shares(sent_rps: F64) -> list[float]:
 def _events(watched: Watched, now_s: float) -> list[dict[str, Any]]:
     """Newest first."""
     ids = watched.scenario.server_ids
-    return [{"age_s": max(0.0, now_s - one.now_s), "server": ids[one.server], "what": one.what} for one in reversed(watched.health.events)]
+    of_servers = [{"age_s": max(0.0, now_s - one.now_s), "server": ids[one.server], "what": one.what} for one in watched.health.events]
+    every = [*of_servers[::-1], *model_events(watched.deciding, now_s)[::-1]]  # of one moment, the later one first
+    return sorted(every, key=lambda one: float(one["age_s"]))
 
 
 def _ms(seconds: float | None) -> float | None:

@@ -7,7 +7,7 @@ import asyncio
 import io
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Container, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Final, NamedTuple
@@ -15,6 +15,7 @@ from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 
+from trimtab.gateway.body import CONTINUE
 from trimtab.gateway.connection import plain
 from trimtab.gateway.headers import NAME
 from trimtab.gateway.refusals import origin_form
@@ -22,8 +23,6 @@ from trimtab.gateway.refusals import origin_form
 THREADS: Final = 4
 BODY_BYTES: Final = 64 * 1024
 PATIENCE_S: Final = 5.0
-EXACT: Final = frozenset({"/healthz", "/readyz", "/metrics", "/api", "/ui"})
-BELOW: Final = ("/api/", "/ui/")
 
 _LOG: Final = logging.getLogger(__name__)
 _UNPREFIXED: Final = {"CONTENT-TYPE": "CONTENT_TYPE", "CONTENT-LENGTH": "CONTENT_LENGTH"}
@@ -45,13 +44,14 @@ class _Answer(NamedTuple):
 class WsgiServer:
     """Runs one app. `close` it when no request is under way."""
 
-    def __init__(self, app: WsgiApp, threads: int = THREADS) -> None:
-        self._app = app
+    def __init__(self, app: WsgiApp, own: Container[str], threads: int = THREADS) -> None:
+        """`own`: the paths that the app answers; all others are passed on to servers."""
+        self._app, self._own = app, own
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="control")
 
     def reserved(self, path: str) -> Handler | None:
         """The handler of a path that belongs to the app, else None."""
-        return self.handle if path in EXACT or path.startswith(BELOW) else None
+        return self.handle if path in self._own else None
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Ask the app in a thread. 413 for a body beyond BODY_BYTES, 503 where it takes too long."""
@@ -78,6 +78,10 @@ class WsgiServer:
 
 async def _read(request: web.BaseRequest) -> bytes | None:
     """The body, or None for one that is too long or too slow."""
+    if int(request.headers.get("Content-Length", 0)) > BODY_BYTES:
+        return None
+    if "Expect" in request.headers and request.version >= (1, 1) and request.transport is not None:
+        request.transport.write(CONTINUE)
     body = bytearray()
     try:
         async with asyncio.timeout(PATIENCE_S):

@@ -1,15 +1,20 @@
 """A trained network as a policy: the object that training evaluates is the one that is deployed."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
+import torch
 
 from trimtab.core.observation import F32, FEATURES, observation
 from trimtab.core.request_log import I64
 from trimtab.dqn.checkpoint import load_checkpoint, load_network
 from trimtab.dqn.inference import greedy_choice
 from trimtab.dqn.network import QNetwork, q_values, rehearse
-from trimtab.policies.base import RoutingView
+
+Observe = Callable[[Any], F32]  # a view of the problem -> [B, S, F]
+ROUTING: Final[Observe] = observation
 
 
 class LearnedPolicy:
@@ -18,25 +23,48 @@ class LearnedPolicy:
     `seen` [B, S, F] and `q` [B, S] are the observation and the Q-values of the last `select`, for whoever guards or shows it.
     """
 
-    def __init__(self, name: str, network: QNetwork) -> None:
+    def __init__(self, name: str, network: QNetwork, observe: Observe = ROUTING) -> None:
         self.name = name
-        self.seen: F32 = np.zeros((0, 0, len(FEATURES)), dtype=np.float32)
+        self.seen: F32 = np.zeros((0, 0, 0), dtype=np.float32)
         self.q: F32 = np.zeros((0, 0), dtype=np.float32)
         self._network = network
+        self._observe = observe
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every weight is a number: a few that are not may hide behind a rectifier until the wrong moment."""
+        return all(bool(one.isfinite().all()) for one in self._network.parameters())
 
     def reset(self, seeds: I64) -> None:
         """Nothing to forget."""
 
-    def select(self, view: RoutingView) -> I64:
+    def select(self, view: Any) -> I64:
         available = np.ascontiguousarray(view.available)
-        self.seen = observation(view)
+        self.seen = self._observe(view)
         self.q = q_values(self._network, self.seen, available).numpy()
         return greedy_choice(self.q, available)
 
 
-def load_policy(path: Path, problem: str, servers: int, name: str = "dqn", device: str = "cpu") -> LearnedPolicy:
-    """The policy of a checkpoint, for fleets of `servers`. Raises `CheckpointError` where it was made for something else."""
-    checkpoint = load_checkpoint(path, problem=problem, observation=FEATURES)
+def use_one_thread() -> None:
+    """Keep torch's forward passes to one thread: threads of several processes would only wait for each other's cores."""
+    torch.set_num_threads(1)
+
+
+def load_policy(
+    path: Path,
+    problem: str,
+    servers: int,
+    name: str = "dqn",
+    device: str = "cpu",
+    *,
+    features: tuple[str, ...] = FEATURES,
+    observe: Observe = ROUTING,
+) -> LearnedPolicy:
+    """The policy of a checkpoint, for decisions among `servers`. Raises `CheckpointError` where it was made for something else.
+
+    `features` and `observe` are the problem's own; left out, those of routing.
+    """
+    checkpoint = load_checkpoint(path, problem=problem, observation=features)
     network = load_network(checkpoint, servers, device)
-    rehearse(network, servers, len(FEATURES))
-    return LearnedPolicy(name, network)
+    rehearse(network, servers, len(features))
+    return LearnedPolicy(name, network, observe)

@@ -3,9 +3,10 @@
 import { History, drawCharts } from "./charts.js";
 import { Diary } from "./diary.js";
 import { Flow } from "./flow.js";
-import { count, duration, make, milliseconds, percent, rate } from "./format.js";
+import { count, duration, make, milliseconds, percent, rate, reward } from "./format.js";
 import { showDecider, showEvents } from "./panels.js";
 import { ServerCards } from "./servers.js";
+import { showTrial } from "./trial.js";
 
 const POLL_MS = 500;
 const PATIENCE_MS = 2000;
@@ -15,7 +16,7 @@ const history = new History();
 const diary = new Diary();
 const flow = new Flow(byId("flow"), byId("flow-note"));
 const cards = new ServerCards(byId("servers"));
-const redraw = drawCharts(byId("rate-chart"), byId("latency-chart"), history);
+const redraw = drawCharts(byId("rate-chart"), byId("reward-chart"), byId("latency-chart"), history);
 let lostAt = null;
 
 async function ask() {
@@ -37,6 +38,7 @@ function show(state) {
   flow.show(state);
   cards.show(state, history);
   showDecider(byId("decider"), state);
+  showTrial(byId("trial"), state);
   showEvents(byId("events"), diary.events(nowMs, state), nowMs);
   redraw(state);
   byId("main").classList.remove("stale");
@@ -67,6 +69,7 @@ function showFigures(state) {
     ["p50", milliseconds(latency?.p50), "ms"],
     ["p95", milliseconds(latency?.p95), "ms"],
     ["p99", milliseconds(latency?.p99), "ms"],
+    ["reward", reward(state.reward), ""],
     ["in flight", count(counts.in_flight), ""],
     ["served", count(counts.served), ""],
     ["failed tries", count(counts.failed), ended ? percent(counts.failed / ended) : ""], // a retry may have served the request

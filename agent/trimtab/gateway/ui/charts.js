@@ -1,6 +1,6 @@
 // The last five minutes as this page saw them, and two charts of them.
 
-import { classColour, classShape, css, milliseconds, rate } from "./format.js";
+import { classColour, classShape, css, milliseconds, rate, reward } from "./format.js";
 
 const KEPT_S = 300;
 const DASHES = [[], [6, 3], [2, 3], [8, 3, 2, 3]];
@@ -12,11 +12,12 @@ export class History {
   add(atS, state) {
     const byClass = state.classes.map((one) => one.rate_rps);
     const servers = state.servers.map((one) => ({ rate: one.rate_rps, latency: one.latency_ms }));
-    this.#keep({ atS, rate: state.rate_rps, latency: state.latency_ms, byClass, servers });
+    const rewards = Object.fromEntries(state.deciders.map((one) => [one.name, one.reward]));
+    this.#keep({ atS, rate: state.rate_rps, latency: state.latency_ms, byClass, servers, rewards });
   }
 
   gap(atS) {
-    this.#keep({ atS, rate: null, latency: null, byClass: [], servers: [] });
+    this.#keep({ atS, rate: null, latency: null, byClass: [], servers: [], rewards: {} });
   }
 
   column(pick) {
@@ -29,14 +30,14 @@ export class History {
   }
 }
 
-export function drawCharts(ratePlace, latencyPlace, history) {
+export function drawCharts(ratePlace, rewardPlace, latencyPlace, history) {
   let charts = null;
   const dark = matchMedia("(prefers-color-scheme: dark)");
   return (state) => {
-    const key = JSON.stringify([state.classes.map((one) => one.name), dark.matches]);
+    const key = JSON.stringify([state.classes.map((one) => one.name), state.deciders.map((one) => one.name), dark.matches]);
     if (charts?.key !== key) {
       charts?.all.forEach((one) => one.destroy());
-      charts = { key, all: [rateChart(ratePlace, history, state.classes), latencyChart(latencyPlace, history)] };
+      charts = { key, all: [rateChart(ratePlace, history, state.classes), rewardChart(rewardPlace, history, state.deciders), latencyChart(latencyPlace, history)] };
     }
     charts.all.forEach((one) => one.update());
   };
@@ -55,18 +56,30 @@ function rateChart(place, history, classes) {
   return chart(place, history, [total, ...each]);
 }
 
+function rewardChart(place, history, deciders) {
+  const series = deciders.map((one, d) => ({
+    label: one.name,
+    stroke: css(`--latency-${d % 3}`),
+    width: 2,
+    dash: DASHES[d % DASHES.length],
+    pick: (row) => row.rewards[one.name],
+    show: reward,
+  }));
+  return chart(place, history, series, (_, min) => [Math.min(-1, (min ?? 0) * 1.1), 0]);
+}
+
 function latencyChart(place, history) {
   const lines = [["p50", "--latency-0", DASHES[0]], ["p95", "--latency-1", DASHES[1]], ["p99", "--latency-2", DASHES[2]]];
   const series = lines.map(([name, colour, dash]) => ({ label: name, stroke: css(colour), width: 2, dash, pick: (row) => row.latency?.[name], show: milliseconds }));
   return chart(place, history, series);
 }
 
-function chart(place, history, lines) {
+function chart(place, history, lines, range = (_, min, max) => [0, Math.max(1, (max ?? 0) * 1.1)]) {
   const axis = { stroke: css("--quiet"), grid: { stroke: css("--line"), width: 1 }, ticks: { stroke: css("--line"), width: 1 }, font: "12px system-ui" };
   const size = () => ({ width: Math.max(200, place.clientWidth), height: 190 });
   const options = {
     ...size(),
-    scales: { x: { time: true, range: (_, min, max) => [Math.min(min, max - 30), max] }, y: { range: (_, min, max) => [0, Math.max(1, (max ?? 0) * 1.1)] } },
+    scales: { x: { time: true, range: (_, min, max) => [Math.min(min, max - 30), max] }, y: { range } },
     axes: [{ ...axis, values: "{HH}:{mm}:{ss}", space: 70 }, { ...axis, size: 48 }],
     cursor: { y: false, drag: { x: false, y: false } },
     legend: { markers: { width: 3, fill: "transparent", dash: (_, i) => BORDERS[(i - 1) % BORDERS.length] } },

@@ -8,6 +8,7 @@ export const REASONS = {
   invalid: "the policy chose an impossible server or computed no number",
   slow: "the decision came late",
   resting: "the policy rests after late decisions",
+  missing: "there is no model yet",
   far: "the view was far outside what the policy was trained on",
 };
 
@@ -22,7 +23,7 @@ export class Diary {
 
   watch(nowMs, state) {
     const before = this.#before;
-    this.#before = { draining: state.draining, panic: state.panic, decider: state.decider, uptime: state.uptime_s };
+    this.#before = { draining: state.draining, panic: state.panic, decider: state.decider, canary: state.canary?.state, shadow: state.shadow?.state, uptime: state.uptime_s };
     if (before === null) return;
     if (state.uptime_s < before.uptime) {
       this.note(nowMs, "", "the gateway was started anew");
@@ -31,7 +32,13 @@ export class Diary {
     if (state.draining && !before.draining) this.note(nowMs, "", "draining began");
     if (state.panic !== before.panic) this.note(nowMs, "", state.panic ? "panic: all servers are offered" : "panic is over");
     if (state.decider.state !== before.decider.state) this.note(nowMs, "", `the decider is now: ${state.decider.state}`);
+    this.#candidate(nowMs, "canary", state.canary?.state, before.canary);
+    this.#candidate(nowMs, "shadow", state.shadow?.state, before.shadow);
     for (const [reason, times] of Object.entries(state.decider.reasons)) this.#fell(nowMs, reason, times - (before.decider.reasons[reason] ?? 0));
+  }
+
+  #candidate(nowMs, role, now, before) {
+    if (now && before && now !== before && now !== "stopped") this.note(nowMs, "", `the ${role} is now: ${now}`); // the gateway says why it stopped
   }
 
   #fell(nowMs, reason, times) {

@@ -9,6 +9,11 @@ export function milliseconds(value) {
   return value < 9.95 ? value.toFixed(1) : Math.round(value).toLocaleString("en");
 }
 
+// In mean service times of the fleet, as in training; 0 would be an answer that takes no time.
+export function reward(value) {
+  return value === null || value === undefined ? "-" : (value === 0 ? 0 : value).toFixed(2).replace("-", "\u2212");
+}
+
 export function percent(share) {
   const value = 100 * share;
   if (value > 0 && value < 0.05) return "<0.1 %";
