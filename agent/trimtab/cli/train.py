@@ -1,4 +1,4 @@
-"""train_dqn.py: train a DQN in the twin, over real HTTP, or in the twin first and live after."""
+"""train_dqn.py: train a DQN in the twin, over real HTTP, in the one and then the other, or on the traffic of a gateway."""
 
 import argparse
 import math
@@ -6,14 +6,17 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from trimtab.cli import options, watching
+from trimtab.cli.beside import DEFAULT_PORT, GatewayProcess, check_words, low_priority
 from trimtab.cli.command import parser as command_parser
 from trimtab.cli.command import run
 from trimtab.cli.progress import Bar, training_text
-from trimtab.dqn.config import DQNConfig
+from trimtab.dqn.config import LIVE, DQNConfig
+from trimtab.errors import UsageError
 from trimtab.experiments.csv_log import Cell
 from trimtab.experiments.runs import RunFolder
 from trimtab.paths import models_dir
@@ -22,14 +25,19 @@ from trimtab.problems.catalogue import build
 from trimtab.telemetry.pages import Row
 
 if TYPE_CHECKING:
-    from trimtab.experiments.session import TrainingSession
+    from trimtab.experiments.session import RunSession, Settings
 
+TRAFFIC: Final = ("internal", "gateway")
+GATEWAY: Final = "gateway"
+LIVE_EPISODES: Final = 200  # of 500 decisions each: ten minutes at 170 requests/s
 BACKENDS: Final = ("hybrid", "twin", "http")
 EXAMPLES = """\
   python agent/train_dqn.py                                  twin first, then 20 episodes on live servers
   python agent/train_dqn.py --backend twin --episodes 500    a short run in the simulator alone
   python agent/train_dqn.py --backend http --servers http://localhost:8081,http://localhost:8082,...
   python agent/train_dqn.py --resume                         go on where the last run stopped
+  python agent/train_dqn.py --traffic gateway                learn from the requests that people send to localhost:8080
+  python agent/train_dqn.py --from-log Models/decisions --out Models/runs/offline
   python agent/train_dqn.py --heuristic sed-online --set n_step=5 --out Models/runs/heuristic"""
 
 
@@ -41,8 +49,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_parser("train_dqn.py", "Train a DQN that routes requests over unequal servers.", EXAMPLES)
     options.add_scenario(parser)
     parser.add_argument("--scenario", default=None, metavar="ID", help="id, file, family:NAME, or 'list' (default compose-default)")
+    traffic = "whose requests: its own (default), or those that a gateway, which it starts, is sent by others"
+    parser.add_argument("--traffic", default=None, choices=TRAFFIC, help=traffic)
+    parser.add_argument("--port", type=options.positive, default=None, metavar="N", help="of that gateway (default 8080)")
+    parser.add_argument("--from-log", type=Path, default=None, metavar="DIR", help="learn from recorded decisions (app.py --record)")
+    parser.add_argument("--epochs", type=options.positive, default=None, metavar="N", help="how often that log is gone through (default 1)")
     parser.add_argument("--backend", default=None, choices=BACKENDS, help="hybrid: calibrated twin, then live (default)")
-    parser.add_argument("--episodes", type=options.positive, default=None, metavar="N", help="in all, resumed ones included (default 6000)")
+    parser.add_argument(
+        "--episodes", type=options.positive, default=None, metavar="N", help="in all, resumed ones included (default 6000; gateway 200)"
+    )
     parser.add_argument("--live-episodes", type=options.count, default=None, metavar="N", help="fine-tuning of hybrid (default 20)")
     parser.add_argument("--heuristic", default=None, metavar="NAME", help="policy whose action gets a bonus while learning")
     parser.add_argument("--reward", default=None, metavar="NAME", help="response (default) or integral: what a decision is paid by")
@@ -66,33 +81,91 @@ def _body(args: argparse.Namespace) -> int:
 
 
 def _train(problem: Problem, args: argparse.Namespace) -> int:
-    # Imported here: torch takes seconds, and --help or a mistyped option should not wait for it.
-    from trimtab.dqn.learner import resolve_device
-    from trimtab.experiments.session import Settings, TrainingSession, resumed_settings
-
+    _check_words(problem, args)
     folder = RunFolder(args.out or models_dir())
-    changes = _changes(args)
-    settings = resumed_settings(folder, changes) if args.resume else Settings.from_dict({**Settings().to_dict(), **changes})
-    with TrainingSession(problem, settings, folder, resolve_device(args.device)) as session:
-        if args.resume:
-            session.resume()
-        else:
-            session.start(overwrite=args.overwrite)
+    settings = _settings(problem, folder, args)
+    problem = build(settings.problem)  # a resumed run knows its own
+    with ExitStack() as stack:
+        session = _session(problem, settings, folder, args, stack)
         watch = watching.TrainingWatch(session)
-        with watching.page(args, watching.TRAINING_PORT, watch.collectors) as watched:
-            return _run(session, watch.batches(watched=watched))
+        watched = stack.enter_context(watching.page(args, watching.TRAINING_PORT, watch.collectors))
+        return _run(session, watch.batches(watched=watched))
+
+
+def _settings(problem: Problem, folder: RunFolder, args: argparse.Namespace) -> "Settings":
+    # Imported here and below: torch takes seconds, and --help or a mistyped option should not wait for it.
+    from trimtab.experiments.session import Settings, resumed_settings
+
+    changes = _changes(args)
+    if args.resume:
+        return resumed_settings(folder, changes)
+    if (backend := changes.get("backend", problem.backends[0])) not in (*problem.backends, GATEWAY):
+        raise UsageError(f"--backend {backend}: problem {problem.id} knows {', '.join(problem.backends)}; choose one of them")
+    defaults = {"problem": problem.id, "scenario": problem.default_scenario, "backend": problem.backends[0]}
+    return Settings.from_dict({**Settings().to_dict(), **defaults, **changes})
+
+
+def _session(problem: Problem, settings: "Settings", folder: RunFolder, args: argparse.Namespace, stack: ExitStack) -> "RunSession":
+    """The run, started or resumed; it and a gateway beside it end with `stack`."""
+    from trimtab.dqn.learner import resolve_device
+    from trimtab.experiments.session import TrainingSession
+    from trimtab.experiments.traffic import RecordedSession, TrafficSession
+
+    device = resolve_device(args.device)
+    if settings.log is not None:
+        return _begun(stack.enter_context(RecordedSession(problem, settings, folder, device)), args)
+    if settings.backend != GATEWAY:
+        return _begun(stack.enter_context(TrainingSession(problem, settings, folder, device)), args)
+    gateway = GatewayProcess(folder, settings, args.port or DEFAULT_PORT)
+    session = stack.enter_context(TrafficSession(problem, settings, folder, device, gateway.wait))
+    session.at = gateway.url
+    _begun(session, args)
+    _say(stack.enter_context(gateway.running()))
+    stack.enter_context(low_priority())
+    return session
+
+
+def _begun(session: "RunSession", args: argparse.Namespace) -> "RunSession":
+    if args.resume:
+        session.resume()
+    else:
+        session.start(overwrite=args.overwrite)
+    return session
+
+
+def _check_words(problem: Problem, args: argparse.Namespace) -> None:
+    """Raises UsageError for options that do not go together."""
+    own = [(f"--{name.replace('_', '-')}", getattr(args, name) is not None) for name in ("backend", "live_episodes", "heuristic")]
+    if args.traffic == GATEWAY or args.from_log is not None:
+        check_words([("--problem", problem.id != "routing")], "where a gateway decides: it routes requests")
+        check_words(own, "for the traffic of a gateway: that explores with sed-online at hand")
+    if args.from_log is not None:
+        check_words([("--traffic", args.traffic is not None), ("--episodes", args.episodes is not None)], "beside --from-log")
+        check_words([("--scenario", args.scenario is not None), ("--servers", args.servers is not None)], "beside --from-log")
+    if args.from_log is None and not args.resume:
+        check_words([("--epochs", args.epochs is not None)], "without --from-log")
+    if args.traffic != GATEWAY and not args.resume:
+        check_words([("--port", args.port is not None)], "without --traffic gateway")
 
 
 def _changes(args: argparse.Namespace) -> dict[str, Any]:
     """The settings that the command line names."""
-    names = ("problem", "scenario", "backend", "servers", "seed", "reward", "heuristic", "episodes", "live_episodes")
+    names = ("problem", "scenario", "backend", "servers", "seed", "reward", "heuristic", "episodes", "live_episodes", "epochs")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    if args.learner:
-        given["learner"] = DQNConfig.from_dict(dict(args.learner)).to_dict()
+    learner = dict(args.learner or [])
+    if args.traffic == GATEWAY or args.from_log is not None:
+        given["backend"] = GATEWAY
+        learner = learner if args.resume else {**LIVE, **learner}
+    if args.traffic == GATEWAY and not args.resume:
+        given.setdefault("episodes", LIVE_EPISODES)
+    if args.from_log is not None:
+        given["log"] = str(args.from_log.resolve())
+    if learner:
+        given["learner"] = DQNConfig.from_dict(learner).to_dict()
     return given
 
 
-def _run(session: "TrainingSession", batches: Iterator[list[Row]]) -> int:
+def _run(session: "RunSession", batches: Iterator[list[Row]]) -> int:
     started = time.monotonic()
     first = session.trainer.episode
     settings = session.settings
@@ -111,7 +184,7 @@ def _run(session: "TrainingSession", batches: Iterator[list[Row]]) -> int:
     return 0
 
 
-def _tell(session: "TrainingSession") -> None:
+def _tell(session: "RunSession") -> None:
     """Say what the session has noted since the last time."""
     for note in session.notes:
         _say(f"note: {note}")

@@ -17,7 +17,7 @@ from trimtab.telemetry.exporter import Exporter, PortTakenError, default_address
 from trimtab.telemetry.pages import Row, TrainingPage
 
 if TYPE_CHECKING:
-    from trimtab.experiments.session import TrainingSession
+    from trimtab.experiments.session import RunSession
 
 TRAINING_PORT: Final = 9101  # prometheus/prometheus.yml names both
 EVALUATION_PORT: Final = 9102
@@ -57,7 +57,7 @@ def page(args: argparse.Namespace, default_port: int, collectors: Sequence[Colle
 class TrainingWatch:
     """The page of one training session, and the yardsticks measured for it."""
 
-    def __init__(self, session: "TrainingSession") -> None:
+    def __init__(self, session: "RunSession") -> None:
         settings, problem = session.settings, session.problem
         about = {"problem": problem.id, "scenario": settings.scenario, "backend": settings.backend, "seed": str(settings.seed)}
         self._session = session

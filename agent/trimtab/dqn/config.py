@@ -7,9 +7,23 @@ Lillicrap et al. 2016 (soft target), Bianchi et al. 2004 (heuristic acceleration
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from math import inf, isfinite
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from trimtab.errors import UsageError
+
+# What differs where decisions come at the pace of people's requests, a hundred or two a second, and not a hundred thousand: steps are
+# earned by few decisions, begin at once, and are small, so that they cost a tenth of a core; chance and heuristic fade within minutes.
+# Chance begins low, for people wait for the answers, and ends higher, for live servers change.
+LIVE: Final[Mapping[str, Any]] = {
+    "batch": 256,
+    "decisions_per_update": 8,
+    "learn_start": 500,
+    "replay_capacity": 50_000,
+    "epsilon_start": 0.3,
+    "epsilon_end": 0.03,
+    "epsilon_decisions": 10_000,
+    "heuristic_decisions": 10_000,
+}
 
 NetworkKind = Literal["set", "mlp"]
 TargetKind = Literal["soft", "hard"]

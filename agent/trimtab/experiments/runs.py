@@ -34,6 +34,21 @@ class RunFolder:
         return self.checkpoints / "dqn_final.pth"
 
     @property
+    def live(self) -> Path:
+        """The model that a gateway is given while it is being trained."""
+        return self.checkpoints / "live.pth"
+
+    @property
+    def decisions(self) -> Path:
+        """The gateway's decision log."""
+        return self.root / "decisions"
+
+    @property
+    def gateway_log(self) -> Path:
+        """What the gateway prints."""
+        return self.root / "logs" / "gateway.log"
+
+    @property
     def metrics(self) -> Path:
         return self.root / "metrics" / "training_metrics.csv"
 
@@ -74,7 +89,7 @@ class RunFolder:
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ResultsError(f"cannot use {self.root}: {error.strerror}; choose another folder with --out") from error
-        for stale in (self.resume_state, self.final, self.metrics, self.calibrated, *self.checkpoints.glob("dqn_episode_*.pth")):
+        for stale in (self.resume_state, self.final, self.live, self.metrics, self.calibrated, *self.checkpoints.glob("dqn_episode_*.pth")):
             stale.unlink(missing_ok=True)  # a mixture of two runs would pass for one
 
     def write_config(self, settings: Mapping[str, Any]) -> None:

@@ -3,26 +3,28 @@
 import contextlib
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import torch
 
+from trimtab.core.tally import Tallies
 from trimtab.dqn.agent import DQNAgent
 from trimtab.dqn.checkpoint import Checkpoint, load_state, save_checkpoint, save_state
 from trimtab.dqn.config import DQNConfig
 from trimtab.errors import CheckpointError, UsageError
 from trimtab.experiments.csv_log import CsvLog
 from trimtab.experiments.curriculum import CHECKPOINT_EVERY, EPISODES
+from trimtab.experiments.log_training import LIVE_PHASE
 from trimtab.experiments.runs import RunFolder, hardware
 from trimtab.experiments.train import Row, Stage, Trainer, training_columns
 from trimtab.problems.base import Problem, Task, World
 
 SAVE_EVERY_S: Final = 15.0  # between resume states: sixty megabytes a save, and a kill costs no more work than this
-LIVE_PHASE: Final = 4  # number of the fine-tuning on live servers, after the curriculum's three
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class Settings:
     episodes: int = EPISODES
     live_episodes: int = 20
     learner: DQNConfig = field(default_factory=DQNConfig)
+    log: str | None = None  # folder of recorded decisions that are learned from; None: decisions of its own
+    epochs: int = 1  # how often the log is gone through
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"servers": list(self.servers), "learner": self.learner.to_dict()}
@@ -54,44 +58,50 @@ def resumed_settings(folder: RunFolder, changes: Mapping[str, Any]) -> Settings:
     if not folder.resume_state.exists():
         raise CheckpointError(f"nothing to resume in {folder.root}: {folder.resume_state} is missing; start a run without --resume")
     stored = load_state(folder.resume_state)["settings"]
-    free = {"episodes", "live_episodes", "servers"}
+    free = {"episodes", "live_episodes", "servers", "epochs"}
     for key, value in changes.items():
-        if key not in free and value != stored[key]:
+        if key not in free and value != stored.get(key):
             raise UsageError(
-                f"--resume continues a run with {key} = {stored[key]!r}, not {value!r}; leave the option out or start a new run"
+                f"--resume continues a run with {key} = {stored.get(key)!r}, not {value!r}; leave the option out or start a new run"
             )
     return Settings.from_dict({**stored, **{key: value for key, value in changes.items() if key in free}})
 
 
-class TrainingSession:
-    """Owns the worlds, the agent and the files of one run; use it as a context manager."""
+class Training(Protocol):
+    """What makes rows of episodes, as a session and its watchers see it."""
 
-    def __init__(self, problem: Problem, settings: Settings, folder: RunFolder, device: torch.device | str) -> None:
+    episode: int  # episodes done
+    tallies: Tallies
+    world: World | None
+
+
+class RunSession(ABC):
+    """Owns the agent and the files of one run; use it as a context manager. Where decisions come from is the subclass's."""
+
+    trainer: Training
+
+    def __init__(self, problem: Problem, settings: Settings, folder: RunFolder, choices: int, device: torch.device | str) -> None:
         torch.set_num_threads(1)  # the learner halves its batches over threads of its own; torch's would spin beside them
         self.problem = problem
         self.settings = settings
         self.folder = folder
-        task = Task(settings.scenario, "twin" if settings.backend == "twin" else "http", settings.servers, settings.reward)
-        self.agent = DQNAgent(settings.learner, len(problem.features), problem.choices(task), settings.seed, device)
-        hint = None if settings.heuristic is None else problem.build_policy(settings.heuristic)
-        self.trainer = Trainer(problem, self.agent, settings.seed, hint)
+        self.agent = DQNAgent(settings.learner, len(problem.features), choices, settings.seed, device)
         self.notes: list[str] = []
-        self._task = task
+        self._choices = choices
         self._log = CsvLog(folder.metrics, training_columns(problem))
         self._closing = contextlib.ExitStack()
         self._saved_s = 0.0
-        self._world: World
         self._is_ours = False
 
     @property
+    @abstractmethod
     def where(self) -> str:
         """What it trains on, in a few words."""
-        return self._world.note
 
     @property
+    @abstractmethod
     def total(self) -> int:
-        """Episodes at the end of the run, live ones included."""
-        return self.settings.episodes + (self.settings.live_episodes if self.settings.backend == "hybrid" else 0)
+        """Episodes at the end of the run."""
 
     def __enter__(self) -> Self:
         return self
@@ -104,20 +114,21 @@ class TrainingSession:
     def start(self, *, overwrite: bool) -> None:
         """Claim the folder for a new run and save its first state. Nothing is touched where that is refused or no server answers."""
         self.folder.require_free(overwrite=overwrite)
-        self._world = self._open(self._task)
+        self._prepare()
         self.folder.claim(overwrite=overwrite)
         self._is_ours = True
-        self.folder.write_config({**self.settings.to_dict(), "world": dict(self._world.describe())})
+        self.folder.write_config({**self.settings.to_dict(), **self._described()})
         self.save()  # before the CSV: a run killed in between can be resumed, one killed earlier has left nothing
         self._log.create()
 
     def resume(self) -> None:
         """Become the run that the folder's state describes, and cut its CSV to it."""
-        self._world = self._open(self._task)
+        self._prepare()
         state = load_state(self.folder.resume_state)
         self._is_ours = True
         self.agent.load_state_dict(state["agent"])
         self.trainer.episode = state["episode"]
+        self._restore(state)
         self._log.cut(state["episode"])
         for key, here in hardware().items():
             if state["hardware"][key] != here:
@@ -126,8 +137,7 @@ class TrainingSession:
 
     def run(self) -> Iterator[list[Row]]:
         """Train to the end. Rows are on disk before they are yielded, and Ctrl-C at any moment keeps the last state."""
-        stages = self._stages()
-        for rows in self.trainer.run(stages):
+        for rows in self._batches():
             self._log.append(rows)
             if self.trainer.episode % CHECKPOINT_EVERY == 0:
                 save_checkpoint(self.folder.checkpoint(self.trainer.episode), self.checkpoint())
@@ -140,7 +150,7 @@ class TrainingSession:
     def save(self) -> None:
         """Replace resume.pth by the present state: everything that going on needs."""
         state = {"settings": self.settings.to_dict(), "episode": self.trainer.episode, "agent": self.agent.state_dict()}
-        save_state(self.folder.resume_state, {**state, "hardware": hardware()})
+        save_state(self.folder.resume_state, {**state, **self._position(), "hardware": hardware()})
         self._saved_s = time.monotonic()
 
     def checkpoint(self) -> Checkpoint:
@@ -148,12 +158,72 @@ class TrainingSession:
         return Checkpoint(
             problem=self.problem.id,
             observation=self.problem.features,
-            servers=self.problem.choices(self._task),
+            servers=self._choices,
             config=self.settings.learner,
             episode=self.trainer.episode,
             network=self.agent.policy_network.state_dict(),
             optimizer=self.agent.optimizer_state,
         )
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Open what decisions come from, or refuse; files are not touched yet."""
+
+    @abstractmethod
+    def _batches(self) -> Iterator[list[Row]]:
+        """Rows as they come. The state may be saved at every yield."""
+
+    def _described(self) -> dict[str, Any]:
+        """What config.json says of where decisions come from."""
+        return {}
+
+    def _position(self) -> dict[str, Any]:
+        """What resume.pth holds beside the agent."""
+        return {}
+
+    def _restore(self, state: Mapping[str, Any]) -> None:  # noqa: B027 -- a run that goes on from the agent alone needs none
+        """The reverse of `_position`."""
+
+    def _log_error(self, error: BaseException) -> None:
+        """Append the traceback to logs/training_errors.log."""
+        self.folder.errors.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(self.folder.errors, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        logger = logging.Logger("trimtab.training")
+        logger.addHandler(handler)
+        logger.error("episode %d", self.trainer.episode, exc_info=error)
+        handler.close()
+
+
+class TrainingSession(RunSession):
+    """A run that makes its own traffic: in the twin, over live servers, or in the one and then the other."""
+
+    trainer: Trainer
+
+    def __init__(self, problem: Problem, settings: Settings, folder: RunFolder, device: torch.device | str) -> None:
+        self._task = Task(settings.scenario, "twin" if settings.backend == "twin" else "http", settings.servers, settings.reward)
+        super().__init__(problem, settings, folder, problem.choices(self._task), device)
+        hint = None if settings.heuristic is None else problem.build_policy(settings.heuristic)
+        self.trainer = Trainer(problem, self.agent, settings.seed, hint)
+        self._world: World
+
+    @property
+    def where(self) -> str:
+        return self._world.note
+
+    @property
+    def total(self) -> int:
+        """Episodes at the end of the run, live ones included."""
+        return self.settings.episodes + (self.settings.live_episodes if self.settings.backend == "hybrid" else 0)
+
+    def _prepare(self) -> None:
+        self._world = self._open(self._task)
+
+    def _batches(self) -> Iterator[list[Row]]:
+        return self.trainer.run(self._stages())
+
+    def _described(self) -> dict[str, Any]:
+        return {"world": dict(self._world.describe())}
 
     def _stages(self) -> list[Stage]:
         settings, world = self.settings, self._world
@@ -173,16 +243,6 @@ class TrainingSession:
         world = self.problem.open(task)
         self._closing.callback(world.close)
         return world
-
-    def _log_error(self, error: BaseException) -> None:
-        """Append the traceback to logs/training_errors.log."""
-        self.folder.errors.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(self.folder.errors, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        logger = logging.Logger("trimtab.training")
-        logger.addHandler(handler)
-        logger.error("episode %d", self.trainer.episode, exc_info=error)
-        handler.close()
 
 
 def default_model(folder: RunFolder, reference: Path) -> Path:

@@ -71,8 +71,8 @@ class Trainer:
             "backend": stage.world.backend,
             "episode_length": phase.decisions,
             "epsilon": self.agent.epsilon,
-            "loss": _mean([one.loss for one in self._updates]),
-            "q_mean": _mean([one.q_mean for one in self._updates]),
+            "loss": mean([one.loss for one in self._updates]),
+            "q_mean": mean([one.q_mean for one in self._updates]),
             "wall_s": (time.perf_counter() - started) / size,
         }
         return [{"episode": first + i + 1, **shared, **metrics} for i, metrics in enumerate(env.metrics())]
@@ -119,5 +119,6 @@ def _open(view: Any) -> Mask:
     return np.ascontiguousarray(view.available)
 
 
-def _mean(values: Sequence[float]) -> float | None:
+def mean(values: Sequence[float]) -> float | None:
+    """The mean; None of nothing."""
     return float(np.mean(values)) if values else None
