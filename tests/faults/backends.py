@@ -23,16 +23,26 @@ def _count(fleet, seconds):
 async def kill(fleet, args):
     """kill -9 of one of five servers, a quarter of the way."""
     async with gateway(fleet.urls, seed=args.seed) as balancer:
-        client = Client(balancer.port, "kill")
-        load = asyncio.create_task(client.drive(fleet.rate_rps, args.requests, args.seed))
-        await asyncio.sleep(args.requests / fleet.rate_rps / 4)
-        at_s = _now_s()
-        await asyncio.to_thread(fleet.servers.kill, VICTIM)
-        answers = await load
+        return judged_kill(*await killed(fleet, args, balancer), "kill -9 one of five")
+
+
+async def killed(fleet, args, balancer):
+    """The answers, when the server was killed, and the share of requests that it had before."""
+    client = Client(balancer.port, "kill")
+    load = asyncio.create_task(client.drive(fleet.rate_rps, args.requests, args.seed))
+    await asyncio.sleep(args.requests / fleet.rate_rps / 4)
+    at_s = _now_s()
+    await asyncio.to_thread(fleet.servers.kill, VICTIM)
+    answers = await load
+    return answers, at_s, share_of(answers, fleet.ids[VICTIM], until_s=at_s - 1)
+
+
+def judged_kill(answers, at_s, reached, name):
+    """No request may fail; one that never reached the victim would prove nothing."""
     lost = failed(answers)
-    reached = share_of(answers, fleet.ids[VICTIM], until_s=at_s - 1)
-    figure = f"p99 {p99_ms(answers, WARM_S, at_s):.0f} ms before, {p99_ms(answers, at_s):.0f} ms after{told(answers)}"
-    return Result("kill -9 one of five", len(answers), lost, figure, "0 failed", lost == 0 and reached > 0.1)
+    numbers = {"p99 before, ms": p99_ms(answers, WARM_S, at_s), "p99 after, ms": p99_ms(answers, at_s), "failed": lost}
+    figure = f"p99 {numbers['p99 before, ms']:.0f} ms before, {numbers['p99 after, ms']:.0f} ms after{told(answers)}"
+    return Result(name, len(answers), lost, figure, "0 failed", lost == 0 and reached > 0.1, numbers)
 
 
 async def passive(fleet, args):
@@ -47,17 +57,22 @@ async def black_hole(fleet, args):
 
 async def _exposure(name, fleet, args, policy, **fault):
     async with gateway(fleet.urls, "--policy", policy, seed=args.seed) as balancer:
-        client = Client(balancer.port, name.replace(" ", "-"))
-        load = asyncio.create_task(client.drive(fleet.rate_rps, _count(fleet, WARM_S + 60), args.seed))
-        await asyncio.sleep(WARM_S)
-        at_s = _now_s()
-        await asyncio.to_thread(lambda: fleet.fault(VICTIM, **fault))
-        answers = await load
+        answers, share = await exposed(name, fleet, args, balancer, **fault)
         ejections = sums(balancer.metrics(), "trimtab_gateway_ejections_total")
-    share = share_of(answers, fleet.ids[VICTIM], at_s)
     bad = failed(answers)
     figure = f"{share:.2%} of requests in 60 s, {policy}; {ejections:.0f} ejections{told(answers)}"
-    return Result(name, len(answers), bad, figure, "<= 1 %", share <= 0.01 and bad > 0)
+    return Result(name, len(answers), bad, figure, "<= 1 %", share <= 0.01 and bad > 0, {"share, %": 100 * share})
+
+
+async def exposed(name, fleet, args, balancer, **fault):
+    """The answers, and the share of requests that a server with this fault got in 60 s."""
+    client = Client(balancer.port, name.replace(" ", "-"))
+    load = asyncio.create_task(client.drive(fleet.rate_rps, _count(fleet, WARM_S + 60), args.seed))
+    await asyncio.sleep(WARM_S)
+    at_s = _now_s()
+    await asyncio.to_thread(lambda: fleet.fault(VICTIM, **fault))
+    answers = await load
+    return answers, share_of(answers, fleet.ids[VICTIM], at_s)
 
 
 async def restart(fleet, args):
@@ -88,17 +103,23 @@ async def grey(fleet, args):
     _, other_p99_ms, _ = await _grey(fleet, args, "peak-ewma")
     figure = f"p99 {own_p99_ms:.0f} ms, peak-EWMA {other_p99_ms:.0f} ms; over 1 s: {over_s:.2%}{told(own)}"
     kept = own_p99_ms <= other_p99_ms and over_s < 0.0005 and failed(own) == 0
-    return Result("grey failure x20, 30 s", len(own), failed(own), figure, "<= peak-EWMA, 0.0 % > 1 s", kept)
+    numbers = {"p99, ms": own_p99_ms, "peak-EWMA p99, ms": other_p99_ms, "over 1 s, %": 100 * over_s}
+    return Result("grey failure x20, 30 s", len(own), failed(own), figure, "<= peak-EWMA, 0.0 % > 1 s", kept, numbers)
 
 
 async def _grey(fleet, args, policy):
     async with gateway(fleet.urls, "--policy", policy, seed=args.seed) as balancer:
-        client = Client(balancer.port, "grey")
-        load = asyncio.create_task(client.drive(fleet.rate_rps, _count(fleet, WARM_S + 32), args.seed))
-        await asyncio.sleep(WARM_S)
-        at_s = _now_s()
-        await asyncio.to_thread(lambda: fleet.fault(VICTIM, kind="slowdown", factor=20, duration_s=30))
-        answers = await load
+        return await greyed(fleet, args, balancer)
+
+
+async def greyed(fleet, args, balancer):
+    """The answers; of the 30 s in which a server is slow, p99 in ms and the share of requests beyond a second."""
+    client = Client(balancer.port, "grey")
+    load = asyncio.create_task(client.drive(fleet.rate_rps, _count(fleet, WARM_S + 32), args.seed))
+    await asyncio.sleep(WARM_S)
+    at_s = _now_s()
+    await asyncio.to_thread(lambda: fleet.fault(VICTIM, kind="slowdown", factor=20, duration_s=30))
+    answers = await load
     inside = [one for one in answers if at_s <= one.due_s < at_s + 30]
     return answers, p99_ms(inside), sum(one.latency_s > 1 for one in inside) / len(inside)
 

@@ -148,7 +148,8 @@ async def gateway(urls, *decider, seed=0):
     command += ["--servers", ",".join(urls), "--port", str(port), "--seed", str(seed)]
     with tempfile.TemporaryFile() as log, subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log) as process:
         try:
-            await until(lambda: _ready(process, port), START_S, "the gateway was not ready")
+            await until(lambda: process.poll() is not None or _ready(port), START_S, "the gateway was not ready")
+            _check_alive(process, log)
             yield Gateway(process, port)
             _check_alive(process, log)
         finally:
@@ -165,9 +166,7 @@ def _check_alive(process, log):
         raise StageError(f"the gateway ended by itself: {log.read().decode(errors='replace').strip()[-300:]}")
 
 
-def _ready(process, port):
-    if process.poll() is not None:
-        raise StageError(f"the gateway ended at once with exit code {process.returncode}")
+def _ready(port):
     try:
         call(f"http://{HOST}:{port}/readyz")
     except OSError:
