@@ -92,6 +92,14 @@ class ProblemContract:
         for name in set(listed) - {LEARNED}:
             assert problem.build_policy(name).name == name
 
+    def test_rivals_are_told_with_a_line_each_and_refused_in_the_twin(self, problem, task):
+        for one in problem.rivals(task):
+            assert one.name not in dict(problem.policy_list())
+            assert one.summary
+            assert one.refused
+            assert "\n" not in one.summary + one.refused
+            assert problem.build_policy(one.name).name == one.name
+
     def test_an_unknown_policy_is_a_usage_error(self, problem):
         with pytest.raises(UsageError, match="nobody"):
             problem.build_policy("nobody")

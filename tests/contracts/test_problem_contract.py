@@ -7,7 +7,7 @@ from trimtab.errors import UsageError
 from trimtab.problems.base import Task
 from trimtab.problems.catalogue import NAMES, build
 
-HARDER = {"routing": ("leave-join", "crash-restart", "family:grey")}
+HARDER = {"routing": ("leave-join", "crash-restart", "family:grey"), "lbnn": ("lbnn-v1",)}
 CASES = [(name, scenario) for name in NAMES for scenario in (build(name).default_scenario, *HARDER.get(name, ()))]
 
 

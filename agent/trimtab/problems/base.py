@@ -91,6 +91,14 @@ class Task:
     reward: str = ""  # one of the problem's `rewards`; empty: its default
 
 
+class RivalProgram(NamedTuple):
+    """A program of others, as a policy of one task."""
+
+    name: str
+    summary: str
+    refused: str  # why not in this task, and what to do; empty where it can
+
+
 class Problem(Protocol):
     """One folder under `problems/`, one line in its catalogue."""
 
@@ -112,6 +120,10 @@ class Problem(Protocol):
     @property
     def rewards(self) -> tuple[str, ...]:
         """Names of what may be rewarded, the default first."""
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """Where it can be trained, the default first: hybrid (twin, then live), twin, http."""
 
     @property
     def default_scenario(self) -> str: ...
@@ -137,6 +149,9 @@ class Problem(Protocol):
 
     def build_policy(self, name: str) -> Policy:
         """A policy of this problem by name, or a `UsageError`."""
+
+    def rivals(self, task: Task) -> list[RivalProgram]:
+        """Programs of others that may decide in front of live servers, such as proxies."""
 
     def load_policy(self, model: Path, choices: int) -> Policy:
         """The learned policy of a checkpoint, for decisions among `choices`."""
@@ -166,6 +181,9 @@ class World(Protocol):
 
     def evaluation_env(self, batch: int) -> BatchEnv:
         """`batch` measured episodes of the scenario's own length."""
+
+    def rival_env(self, name: str) -> BatchEnv | None:
+        """Measured episodes that the rival of that name decides, whatever the actions; None for any other policy."""
 
     def episode_s(self) -> float:
         """Expected wall-clock length of one evaluation episode; 0 in the twin."""

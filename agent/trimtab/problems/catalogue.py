@@ -6,7 +6,11 @@ from typing import Final, cast
 from trimtab.errors import UsageError
 from trimtab.problems.base import Problem
 
-_PROBLEMS: Final = {"routing": "trimtab.problems.routing.problem:Routing"}  # by name: nobody pays for a problem not asked for
+_PROBLEMS: Final = {  # by name: nobody pays for a problem not asked for
+    "routing": "trimtab.problems.routing.problem:Routing",
+    "park": "trimtab.problems.park.problem:Park",
+    "lbnn": "trimtab.problems.lbnn.problem:Lbnn",
+}
 NAMES: Final = tuple(_PROBLEMS)
 
 
