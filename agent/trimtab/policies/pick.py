@@ -84,3 +84,38 @@ def less_of_two(load: F64, available: Mask, seeds: U64, draws: U64, chosen: I64)
             rival = _nth_available(available, b, second + 1 if second >= first else second)
             if load[b, rival] < load[b, chosen[b]]:
                 chosen[b] = rival
+
+
+@compiled
+def less_of_two_drawn(load: F64, available: Mask, seeds: U64, draws: U64, chosen: I64) -> None:
+    """Two draws with replacement, the less loaded, ties to the first: Envoy's form, which sees a single server in one case of S."""
+    for b in range(load.shape[0]):
+        members = _count(available, b)
+        chosen[b] = _nth_available(available, b, _below(seeds, draws, b, members))
+        rival = _nth_available(available, b, _below(seeds, draws, b, members))
+        if load[b, rival] < load[b, chosen[b]]:
+            chosen[b] = rival
+
+
+@compiled
+def _uniform(seeds: U64, draws: U64, b: int) -> float:
+    """The fleet's next uniform number in (0, 1]."""
+    draws[b] += np.uint64(1)
+    return (float(_hash(seeds[b], draws[b]) >> np.uint64(11)) + 1.0) * 2.0**-53
+
+
+@compiled
+def normals(seeds: U64, draws: U64, out: F64) -> None:
+    """Fill `out` [B, M] with independent standard normal numbers (Box and Muller 1958)."""
+    for b in range(out.shape[0]):
+        for m in range(out.shape[1]):
+            radius = np.sqrt(-2.0 * np.log(_uniform(seeds, draws, b)))
+            out[b, m] = radius * np.cos(2.0 * np.pi * _uniform(seeds, draws, b))
+
+
+@compiled
+def uniforms(seeds: U64, draws: U64, out: F64) -> None:
+    """Fill `out` [B, M] with independent uniform numbers in [0, 1)."""
+    for b in range(out.shape[0]):
+        for m in range(out.shape[1]):
+            out[b, m] = 1.0 - _uniform(seeds, draws, b)
