@@ -139,3 +139,11 @@ def test_quantiles_of_a_long_episode():
     assert found["p50_latency_ms"] == pytest.approx(np.quantile(latency, 0.5) * 1e3)
     assert found["p99_latency_ms"] == pytest.approx(np.quantile(latency, 0.99) * 1e3)
     assert np.isnan(found["p999_latency_ms"])
+
+
+def test_a_request_whose_server_is_unknown_counts_as_failed_and_blanks_what_needs_the_server():
+    unknown = metrics([*ROWS, (4, -1, 0, FAILED, 0.2, 0.0, 3.0)], best=[True] * 5)
+    known = metrics([*ROWS, (4, 1, 0, FAILED, 0.2, 0.0, 3.0)], best=[True] * 5)
+    assert np.isnan(unknown["optimal_decision_rate"])
+    assert known["optimal_decision_rate"] == 1.0
+    assert {k: v for k, v in unknown.items() if v == known[k]}.keys() >= {"error_rate", "gini_coefficient", "utilization_std", "requests"}

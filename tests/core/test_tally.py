@@ -71,3 +71,15 @@ def test_without_a_tally_nothing_is_counted():
     for _ in play(env, lambda view: np.zeros(view.now_s.size, dtype=np.int64), 0, [0]):
         pass
     assert env._tally is None
+
+
+def test_counts_of_elsewhere_are_added():
+    tallies, key = Tallies(), Key("twin", "p2c", ("server-1", "server-2"), ("a", "b"))
+    log, counted = written_log(ROWS), empty_tally(2, 2)
+    tally_decisions(counted, log, 0, np.array([1]))
+    counted.latency_s[:] = 0.5
+    for times in (1, 2):
+        tallies.merge(key, counted)
+        assert tallies.of(key).decisions.sum() == times
+        assert tallies.of(key).latency_s.tolist() == [0.5 * times] * 2
+    assert counted.decisions.sum() == 1

@@ -43,6 +43,7 @@ def memory_utilisation(log: RequestLog, b: int, scenario: Scenario) -> F64:
 
 def _utilisation(log: RequestLog, b: int, scenario: Scenario, resource: str) -> F64:
     done = log.order[b, : log.completed[b]]
+    done = done[log.server[b, done] >= 0]  # what no server answered held no slot
     cost = np.array([getattr(one, resource) for one in scenario.classes], dtype=np.float64)
     held = np.bincount(
         log.server[b, done], weights=cost[log.request_class[b, done]] * log.service_s[b, done], minlength=len(scenario.servers)
@@ -53,7 +54,10 @@ def _utilisation(log: RequestLog, b: int, scenario: Scenario, resource: str) -> 
 
 
 def episode_metrics(log: RequestLog, b: int, scenario: Scenario, first: int, last: int, best: Flags, lag_s: F64) -> dict[str, float]:
-    """Every metric of the measured requests [first, last) of fleet b, by column name; `best` and `lag_s` are its own rows [N]."""
+    """Every metric of the measured requests [first, last) of fleet b, by column name; `best` and `lag_s` are its own rows [N].
+
+    Where a request's server never became known (-1: a proxy failed it itself), nobody can say which decisions were optimal.
+    """
     measured = slice(first, last)
     status, server = log.status[b, measured], log.server[b, measured]
     served, failed = status == SERVED, status == FAILED
@@ -74,6 +78,6 @@ def episode_metrics(log: RequestLog, b: int, scenario: Scenario, first: int, las
         "throughput_rps": float(served.sum()) / span if span > 0.0 else float("nan"),
         "gini_coefficient": float(gini(cpu)),
         "utilization_std": float(both.std()),
-        "optimal_decision_rate": float(best[measured].mean()),
+        "optimal_decision_rate": float(best[measured].mean()) if (server >= 0).all() else float("nan"),
         "schedule_lag_ms": float(np.quantile(lag_s[measured], 0.99)) * 1e3 if last > first else 0.0,
     }

@@ -82,5 +82,10 @@ class Tallies:
             self._tallies[key] = empty_tally(len(key.servers), len(key.classes))
         return self._tallies[key]
 
+    def merge(self, key: Key, counted: Tally) -> None:
+        """Add what was counted elsewhere under that key."""
+        for total, more in zip(self.of(key), counted, strict=True):
+            np.add(total, more, out=total)
+
     def __iter__(self) -> Iterator[tuple[Key, Tally]]:
         return iter(list(self._tallies.items()))  # a copy: a run may add to it while a page is being written

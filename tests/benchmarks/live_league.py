@@ -1,0 +1,147 @@
+"""The live league: policies of ours and real proxies on live servers, then ours in the twin of those servers, as measured.
+
+    python tests/benchmarks/live_league.py                                     five policies, 60 s a run: about 50 minutes
+    python tests/benchmarks/live_league.py --policies all --seconds 25         eleven policies, as long in all
+
+Each scenario's servers (Compose where they answer, else local processes) are calibrated, then serve one policy at a time: in each
+repetition every policy once, who goes first changing, on the same arrivals and work, servers reset between. Rows go to a CSV file as
+evaluate_dqn.py writes it; at the end come its tables, with intervals, and the twin against the live servers with the rank correlation of
+the policies. Run it on a machine that does nothing else: the schedule lag tells whether it did.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(REPOSITORY / "agent"), str(Path(__file__).parent)]
+
+from measuring import print_machine  # noqa: E402 - found through the path set above
+
+from trimtab.cli.options import count, positive  # noqa: E402
+from trimtab.cli.progress import Bar  # noqa: E402
+from trimtab.core.scenario import Scenario  # noqa: E402
+from trimtab.errors import TrimtabError, UsageError  # noqa: E402
+from trimtab.experiments.csv_log import CsvLog  # noqa: E402
+from trimtab.experiments.evaluate import evaluate, evaluation_columns  # noqa: E402
+from trimtab.policies.catalogue import LEARNED, PROXY_NAMES  # noqa: E402
+from trimtab.problems.base import Policy, Task, World  # noqa: E402
+from trimtab.problems.routing.problem import Routing, open_live  # noqa: E402
+from trimtab.problems.routing.scenario_files import load_scenario  # noqa: E402
+from trimtab.report.comparison import evaluation_tables, twin_against_live  # noqa: E402
+from trimtab.report.csv_files import read_evaluation  # noqa: E402
+from trimtab.report.tables import as_text, fitted_grid, twin_grid  # noqa: E402
+
+SCENARIOS = "affinity-100,speeds-70"  # one where servers suit classes differently, one where they do not
+# As many as fit: 2 scenarios x 5 repetitions x 5 policies x 60 s are 50 minutes.
+POLICIES = f"{LEARNED},sed-online,least-outstanding,haproxy-leastconn,nginx-least-conn"
+ALL = f"{LEARNED},sed-online,least-outstanding,peak-ewma,p2c,round-robin,{','.join(PROXY_NAMES)}"
+SPARE_S = 2.0  # of each run: a proxy starts, connections open, the last requests complete
+WARMUP_SHARE = 0.1
+
+
+def main() -> int:
+    args = _parser().parse_args()
+    try:
+        return league(args)
+    except TrimtabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:  # the rows measured so far are in the file, and nothing runs any more
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenarios", default=SCENARIOS, metavar="ID,...", help=f"ids or files (default {SCENARIOS})")
+    parser.add_argument("--policies", default=POLICIES, metavar="a,b,c", help=f"names, or all: {ALL} (default {POLICIES})")
+    parser.add_argument("--seconds", type=float, default=60.0, metavar="S", help="a run, start, warm-up and drain included (default 60)")
+    parser.add_argument("--repetitions", type=positive, default=5, metavar="N", help="of each policy on each scenario (default 5)")
+    parser.add_argument("--model", type=Path, default=REPOSITORY / "Models" / "reference.pth", help="of dqn (default the reference)")
+    parser.add_argument("--seed", type=count, default=0)
+    parser.add_argument(
+        "--out", type=Path, default=REPOSITORY / "Models" / "live_league", metavar="DIR", help="rows and calibrated scenarios"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the rows of an earlier run")
+    return parser
+
+
+def league(args: argparse.Namespace) -> int:
+    """Everything that can be wrong is an error before the first run."""
+    if args.seconds <= SPARE_S:
+        raise UsageError(f"--seconds {args.seconds:g}: allowed is more than {SPARE_S:g}, which go to starting and draining")
+    names = (ALL if args.policies == "all" else args.policies).split(",")
+    scenarios = [lasting(load_scenario(one), args.seconds) for one in args.scenarios.split(",")]
+    fields = [(one, policies(names, one, args.model)) for one in scenarios]
+    log = CsvLog(args.out / "evaluation.csv", evaluation_columns(Routing()))
+    if log.path.exists() and not args.overwrite:
+        raise UsageError(f"{log.path} exists; replace it with --overwrite or write elsewhere with --out")
+    print_machine("live league")
+    runs = len(scenarios) * len(names) * args.repetitions
+    print(f"expected: about {runs * args.seconds / 60 + len(scenarios) / 2:.0f} minutes, {runs} runs of {args.seconds:g} s\n", flush=True)
+    log.create()
+    for scenario, field in fields:
+        play(scenario, field, args, log)
+    print_tables(log.path)
+    return 0
+
+
+def lasting(scenario: Scenario, seconds: float) -> Scenario:
+    """The scenario, long enough to fill a run of that length at its rate."""
+    requests = (seconds - SPARE_S) * scenario.rate_rps()
+    warmup = max(1, round(requests * WARMUP_SHARE))
+    return replace(scenario, warmup=warmup, requests=max(1, round(requests) - warmup))
+
+
+def policies(names: Sequence[str], scenario: Scenario, model: Path) -> list[Policy]:
+    """The policies by name; one that is unknown, or cannot run here, is an error."""
+    problem = Routing()
+    refused = {one.name: one.refused for one in problem.rivals(Task(scenario.id, "http")) if one.refused}
+    for name in names:
+        if name in refused:
+            raise UsageError(f"--policies {name}: {refused[name]}")
+    if len(set(names)) != len(names):
+        raise UsageError(f"--policies {','.join(names)}: allowed are different names separated by commas")
+    servers = len(scenario.servers)
+    return [problem.load_policy(model, servers) if name == LEARNED else problem.build_policy(name) for name in names]
+
+
+def play(scenario: Scenario, field: Sequence[Policy], args: argparse.Namespace, log: CsvLog) -> None:
+    """All runs of one scenario: live, then what the twin can play of it."""
+    world = open_live(scenario, ())
+    try:
+        twin = world.calibrate(args.out / f"{scenario.id}.toml")
+        print(f"{scenario.id}: {world.note}", flush=True)
+        lags_ms = measured(world, field, args, log, len(field) * args.repetitions)
+    finally:
+        world.close()
+    print(f"{scenario.id}: in the worst run 99 % of the requests were sent within {max(lags_ms):.1f} ms of their schedule\n", flush=True)
+    own = [one for one in field if one.name not in PROXY_NAMES]
+    if own:
+        measured(twin, own, args, log, len(own))
+
+
+def measured(world: World, field: Sequence[Policy], args: argparse.Namespace, log: CsvLog, rounds: int) -> list[float]:
+    """Write the rows of all runs; the schedule lag of each."""
+    lags_ms: list[float] = []
+    with Bar(f"{world.scenario_id} on {world.backend}", rounds) as bar:
+        for done, rows in enumerate(evaluate(world, field, args.repetitions, args.seed), start=1):
+            log.append(rows)
+            lags_ms += [float(row["schedule_lag_ms"] or 0.0) for row in rows]
+            bar.update(done, str(rows[-1]["policy"]))
+    return lags_ms
+
+
+def print_tables(path: Path) -> None:
+    frame = read_evaluation(path)
+    for table in evaluation_tables(frame):
+        print(as_text(fitted_grid(table, 200)))
+    for comparison in twin_against_live(frame):
+        print(as_text(twin_grid(comparison)))
+    print(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
