@@ -143,7 +143,7 @@ def test_a_taken_port_is_an_error_and_nothing_is_left(monkeypatch):
 def test_a_child_that_ends_at_once_gives_its_last_words(tmp_path, monkeypatch):
     (tmp_path / "launch.py").write_text("import sys\nsys.exit('no such thing as a server')\n")
     monkeypatch.setenv("TRIMTAB_SERVERS", str(tmp_path))
-    with pytest.raises(FleetError, match=r"server server-1 on port \d+ ended at once: no such thing as a server; .*--servers"):
+    with pytest.raises(FleetError, match=r"server server-\d on port \d+ ended at once: no such thing as a server; .*--servers"):
         LocalServers(scenario()).start()
 
 

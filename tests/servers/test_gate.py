@@ -97,8 +97,9 @@ def test_a_freeze_stops_services_until_restored(eventually):
     gate, done = Gate(slots=1, queue_limit=5, kinds=1), []
     ticket = gate.enter(0)
     gate.freeze(FOREVER)
-    thread = start(outcome_of, lambda: gate.hold(ticket, 0.001, ticket.granted_s), done)
-    thread.join(0.05)
+    # Timed from its own start: time that a busy machine takes to start the thread would count as served.
+    thread = start(outcome_of, lambda: gate.hold(ticket, 0.2, time.monotonic()), done)
+    thread.join(0.5)
     assert not done
     gate.restore()
     eventually(lambda: done == [None])
