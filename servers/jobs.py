@@ -1,4 +1,4 @@
-"""`/job/<class>` as plain WSGI in front of the Flask app.
+"""`/job/<class>` and `/probe` as plain WSGI in front of the Flask app.
 
 Flask's routing, contexts and response objects cost about 0.2 ms of CPU a request, more than all the rest of the app; with the client on
 the same two cores that would halve the load a fleet can be given. Every other path goes on to Flask.
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 PREFIX = "/job/"
+PROBE = "/probe"
 BODY_LIMIT_BYTES = 64 * 1024
 REQUEST_ID_LIMIT = 128
 STATUS_LINES = {code: f"{code} {HTTPStatus(code).phrase}" for code in (200, 400, 404, 405, 413, 500, 503)}
@@ -64,7 +65,7 @@ def _refusal(environ: "WSGIEnvironment") -> Reply | None:
 
 
 class JobEndpoint:
-    """WSGI: answers jobs, hands everything else to `otherwise`."""
+    """WSGI: answers jobs and probes, hands everything else to `otherwise`."""
 
     def __init__(self, otherwise: "WSGIApplication", service: Service, telemetry: Telemetry) -> None:
         self._otherwise, self._service, self._telemetry = otherwise, service, telemetry
@@ -75,12 +76,15 @@ class JobEndpoint:
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         path: str = environ["PATH_INFO"]
-        if not path.startswith(PREFIX):
+        if path.startswith(PREFIX):
+            reply = self._reply(environ, path[len(PREFIX) :])
+        elif path == PROBE:
+            reply = self._probed(environ)
+        else:
             return self._otherwise(environ, start_response)
-        reply = self._reply(environ, path[len(PREFIX) :])
         length = ("Content-Length", str(len(reply.body)))
         start_response(STATUS_LINES[reply.status], [("Content-Type", "application/json"), length, *reply.headers])
-        return [reply.body]
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [reply.body]
 
     def _reply(self, environ: "WSGIEnvironment", name: str) -> Reply:
         if environ["REQUEST_METHOD"] not in ("GET", "POST"):
@@ -92,6 +96,17 @@ class JobEndpoint:
         reply = self._serve(environ, kind) if refusal is None else refusal
         self._telemetry.count(kind, reply.status)
         return reply
+
+    def _probed(self, environ: "WSGIEnvironment") -> Reply:
+        """Requests inside now, and the response time that was typical of late with so many; a crashed server has no answer."""
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return _error(405, {"error": "probes are GET"}, ("Allow", "GET, HEAD"))
+        service = self._service
+        if service.gate.crashed:
+            return _error(503, {"server": service.profile.id, "error": "crashed"})
+        inside = service.gate.in_flight
+        document = {"server": service.profile.id, "in_flight": inside, "latency_ms": round(service.recent.typical_s(inside) * 1e3, 3)}
+        return Reply(200, json.dumps(document).encode())
 
     def _serve(self, environ: "WSGIEnvironment", kind: int) -> Reply:
         given = environ.get("HTTP_X_WORK")

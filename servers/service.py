@@ -7,6 +7,7 @@ from typing import NamedTuple
 import work
 from faults import FaultSet
 from gate import CrashedError, Gate, QueueFullError, RefusedError, Ticket
+from recent import RecentTimes
 from server_profile import Profile
 
 
@@ -26,6 +27,7 @@ class Service:
         self.profile = profile
         self.gate = Gate(profile.slots, profile.queue_limit, len(profile.classes))
         self.faults = FaultSet(self.gate)
+        self.recent = RecentTimes()
         self._generator = random.Random(profile.id)
         self._mean_service_s = [one.work_s / profile.speed[one.name] for one in profile.classes]  # [K]
         self._blocks_per_s = work.calibrate() if profile.work == "cpu" else 0.0
@@ -60,6 +62,7 @@ class Service:
         if fail_after_s is not None:
             self.gate.linger(fail_after_s)
             return Answer(500, "fail_fast fault")
+        found = self.gate.in_flight
         ticket = self.gate.enter(kind)
         try:
             self._work(ticket, units)
@@ -68,6 +71,8 @@ class Service:
         ended_s = time.monotonic()
         share = self.faults.error_share(ended_s)
         failed = share > 0 and self._generator.random() < share
+        if not failed:
+            self.recent.add(found, ended_s - arrived_s)
         status, reason = (500, "error_share fault") if failed else (200, "served")
         return Answer(status, reason, max(ticket.granted_s - arrived_s, 0.0), ended_s - ticket.granted_s)
 

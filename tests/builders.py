@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from trimtab.core.ledger import empty_ledger
+from trimtab.core.reports import ProbeAnswers, ProbeLog, Reports, empty_probe_log, empty_reports
 from trimtab.core.request_log import empty_log
 from trimtab.core.scenario import RequestClass, Scenario, Server, Traffic
 from trimtab.core.view import View
@@ -87,6 +88,50 @@ def random_ledger(rng, batch, servers, classes, now_s):
     return ledger
 
 
+def random_reports(rng, ledger, now_s):
+    """Reports that could have come with the answers of that ledger: some servers never heard of, sums that only grow with time."""
+    batch, servers = ledger.outstanding.shape
+    reports, outcomes = empty_reports(batch, servers), ledger.samples.sum(axis=2)
+    known = outcomes > 0
+    reports.outcomes[:] = reports.reports[:] = outcomes
+    reports.failures[:] = rng.integers(0, 1 + outcomes)
+    reports.cpu_total[:] = outcomes * rng.random((batch, servers))
+    reports.in_flight[:] = np.where(known, rng.integers(0, 5, known.shape), 0)
+    reports.queued_mean[:] = np.where(known, rng.exponential(1.0, known.shape), 0.0)
+    reports.response_mean_s[:] = np.where(known, rng.lognormal(-3, 1, known.shape), 0.0)
+    reports.service_mean_s[:] = np.where(known, rng.lognormal(-4, 1, known.shape), 0.0)
+    reports.reported_s[:] = np.where(known, now_s[:, None] - rng.exponential(1.0, known.shape), -np.inf)
+    return reports
+
+
+class GivenAnswers:
+    """Answers to probes written down beforehand; `asked` holds what the policy asked."""
+
+    def __init__(self, log, start, stop):
+        self.log, self.start, self.stop, self.asked = log, start, stop, []
+
+    def ask(self, servers):
+        self.asked.append(servers.copy())
+
+    def answers(self):
+        return ProbeAnswers(self.log, self.start, self.stop)
+
+    def alone(self, b):
+        log = ProbeLog(*(column[b : b + 1].copy() for column in self.log))
+        return GivenAnswers(log, self.start[b : b + 1].copy(), self.stop[b : b + 1].copy())
+
+
+def random_answers(rng, now_s, servers, most=4):
+    """Up to `most` answers to each fleet, of any server, some of them old."""
+    batch = now_s.size
+    log = empty_probe_log(batch, most)
+    log.server[:] = rng.integers(0, servers, log.server.shape)
+    log.in_flight[:] = rng.integers(0, 6, log.server.shape)
+    log.latency_s[:] = rng.lognormal(-3, 1, log.server.shape)
+    log.answered_s[:] = np.sort(now_s[:, None] - rng.exponential(0.5, log.server.shape), axis=1)
+    return GivenAnswers(log, np.zeros(batch, dtype=np.int64), rng.integers(0, most + 1, batch))
+
+
 def random_view(rng, batch, servers, classes, load=None):
     """A view of B random fleets; `load` [B, S] overrides the requests in flight."""
     now_s = 100.0 + rng.random(batch)
@@ -97,6 +142,8 @@ def random_view(rng, batch, servers, classes, load=None):
         ledger.in_flight[:] = 0
         ledger.in_flight[:, :, 0] = load
         ledger.outstanding[:] = load
+    apart = rng.spawn(1)[0]  # so that the rest of a view is the same whatever is reported
+    reports = random_reports(apart, ledger, now_s)
     truth = Oracle(
         mean_service_s=rng.lognormal(-4, 1, (batch, servers, classes)),
         slowness=1.0 + rng.exponential(1.0, (batch, servers)),
@@ -111,6 +158,8 @@ def random_view(rng, batch, servers, classes, load=None):
         service_rate_rps=rng.uniform(1.0, 100.0, (batch, servers)),
         ledger=ledger,
         oracle=lambda: truth,
+        reports=lambda: reports,
+        probes=random_answers(apart, now_s, servers),
     )
 
 
@@ -118,6 +167,7 @@ def fleet_alone(view, b):
     """The view that fleet b has when it runs by itself."""
     truth = view.oracle()
     alone = Oracle(*(column[b : b + 1].copy() for column in truth))
+    reports = Reports(*(column[b : b + 1].copy() for column in view.reports()))
     return View(
         now_s=view.now_s[b : b + 1].copy(),
         request_class=view.request_class[b : b + 1].copy(),
@@ -126,10 +176,13 @@ def fleet_alone(view, b):
         service_rate_rps=view.service_rate_rps[b : b + 1].copy(),
         ledger=type(view.ledger)(*(column[b : b + 1].copy() for column in view.ledger)),
         oracle=lambda: alone,
+        reports=lambda: reports,
+        probes=view.probes.alone(b),
     )
 
 
 def arrays_of(view):
     """Every array of a view, copied, so that a change to any of them can be seen."""
     names = ("now_s", "request_class", "available", "slots", "service_rate_rps")
-    return [*(getattr(view, name).copy() for name in names), *(column.copy() for column in view.ledger)]
+    told = (*view.ledger, *view.reports(), *view.probes.answers().log)
+    return [*(getattr(view, name).copy() for name in names), *(column.copy() for column in told)]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from builders import episodes
+from trimtab.core.reports import SILENT
 from trimtab.core.request_log import FAILED, SERVED
 
 WORK_S = 0.003  # both servers take 3 ms or less, so an episode takes a fraction of a second even live
@@ -123,6 +124,56 @@ class FleetContract:
         fleet.wait_until(FOREVER)
         assert fleet.expected_best().shape == drawn.arrival_s.shape
         assert fleet.expected_best()[0, 0]
+
+    def test_servers_report_with_their_answers(self, fleet, drawn):
+        assert (fleet.load_reports().in_flight == SILENT).all()
+        list(self.play(fleet, drawn))
+        loads = fleet.load_reports()
+        assert loads.in_flight.shape == drawn.arrival_s.shape
+        assert (loads.in_flight[0] >= 0).all()
+        assert (loads.in_flight[0] <= 3).all()
+        assert set(np.round(loads.cpu_utilization[0], 4)) <= {0.0, 0.01, 0.02}  # 10 of 1000 a request in a slot
+
+    def test_reports_count_what_was_left_behind(self, fleet, drawn):
+        fleet.reset(drawn._replace(work_s=np.full(drawn.work_s.shape, 30 * WORK_S)))
+        fleet.wait_until(drawn.arrival_s[:, 0].copy())
+        fleet.dispatch(0, np.array([1]))
+        fleet.wait_until(drawn.arrival_s[:, 3].copy())
+        fleet.dispatch(1, np.array([1]))  # waits for the first
+        fleet.wait_until(FOREVER)
+        loads = fleet.load_reports()
+        assert loads.in_flight[0, :2].tolist() == [1, 0]
+        assert loads.cpu_utilization[0, :2].tolist() == [0.01, 0.0]
+
+    def test_probes_tell_requests_inside_and_a_latency(self, fleet, drawn):
+        fleet.reset(drawn._replace(work_s=np.full(drawn.work_s.shape, 60 * WORK_S)))
+        fleet.wait_until(np.array([0.02]))
+        for n in range(3):
+            fleet.dispatch(n, np.array([0]))
+        busy = self.probed(fleet, 0.06)
+        assert {server: inside for server, (inside, _) in busy.items()} == {0: 3, 1: 0}
+        fleet.wait_until(FOREVER)
+        idle = self.probed(fleet, 0.8)
+        assert {server: inside for server, (inside, _) in idle.items()} == {0: 0, 1: 0}
+        assert 0 < idle[0][1] < 10
+
+    def probed(self, fleet, at_s):
+        """What both servers answer to a probe at that time: (in flight, latency) by server. An answer never comes with the question."""
+        fleet.wait_until(np.array([at_s]))
+        before = fleet.probe_answers()
+        fleet.probe(np.array([[0, -1, 1]]))
+        assert before.start.tolist() == before.stop.tolist()
+        found = {}
+        for more in range(1, 100):
+            fleet.wait_until(np.array([at_s + 0.01 * more]))
+            answers = fleet.probe_answers()
+            log = answers.log
+            for place in range(answers.start[0], answers.stop[0]):
+                found[int(log.server[0, place])] = (int(log.in_flight[0, place]), float(log.latency_s[0, place]))
+                assert at_s <= log.answered_s[0, place] <= at_s + 0.01 * more
+            if len(found) == 2:
+                break
+        return found
 
     def test_scenarios_and_kind_of_time_are_named(self, fleet):
         assert len(fleet.scenarios) == 1

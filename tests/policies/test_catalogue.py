@@ -46,3 +46,14 @@ def test_an_oracle_policy_is_refused_where_nobody_knows_the_truth():
     object.__setattr__(view, "oracle", None)
     with pytest.raises(UsageError, match="oracle policy"):
         truth(view)
+
+
+def test_proxies_stand_apart_and_decide_nothing_here():
+    assert not set(catalogue.PROXY_NAMES) & {*catalogue.NAMES, catalogue.LEARNED}
+    view = random_view(np.random.default_rng(0), 1, 2, 1)
+    for one in catalogue.PROXIES:
+        policy = one.build()
+        assert (policy.name, one.kind) == (one.name, "proxy")
+        policy.reset(np.arange(1))
+        with pytest.raises(UsageError, match=f"{one.name} is a real proxy .* use evaluate_dqn.py --backend http"):
+            policy.select(view)

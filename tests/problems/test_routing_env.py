@@ -197,3 +197,34 @@ def test_the_twin_cannot_be_calibrated(tmp_path):
         world.calibrate(tmp_path / "calibrated.toml")
     assert world.episode_s() == 0.0
     assert world.describe() == {"backend": "twin", "scenario": "tiny"}
+
+
+def test_probes_go_out_behind_their_request_and_are_counted():
+    env = fixed_twin(tiny()).evaluation_env(2)
+    view, told = env.reset(0, [0, 1]), 0
+    while view is not None:
+        answers = view.probes.answers()
+        told += int((answers.stop - answers.start).sum())
+        view.probes.ask(np.array([[0, 1, -1], [1, -1, -1]]))
+        view = env.step(np.array([0, 1]))
+    assert told == 99 * 3, "the last ones are answered after the end"
+    env.drain()
+    rates = [row["probes_per_second"] for row in env.metrics()]
+    assert rates == pytest.approx([200, 100] / env.fleet.log.scheduled_s[:, -1])
+
+
+def test_who_never_probes_has_no_such_figure():
+    env = fixed_twin(tiny()).evaluation_env(1)
+    play(env, episodes=(0,))
+    assert "probes_per_second" not in env.metrics()[0]
+
+
+def test_reports_follow_what_has_completed():
+    env = fixed_twin(tiny()).evaluation_env(1)
+    view, late = env.reset(0, [0]), 0
+    while view is not None:
+        late += 1
+        if late % 7 == 0:
+            reports, done = view.reports(), env.fleet.log.order[0, : env.fleet.log.completed[0]]
+            assert reports.outcomes[0].tolist() == np.bincount(env.fleet.log.server[0, done], minlength=2).tolist()
+        view = env.step(np.array([late % 2]))

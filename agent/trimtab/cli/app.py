@@ -129,8 +129,8 @@ def _check_models(args: argparse.Namespace) -> None:
 
 
 def _offered() -> list[catalogue.Entry]:
-    """Policies that can decide about live traffic: all but the oracles."""
-    return [one for one in catalogue.CATALOGUE if one.kind != "oracle"]
+    """Policies that can decide about live traffic: all but the oracles and those that probe."""
+    return [one for one in catalogue.CATALOGUE if one.kind != "oracle" and not one.probes]
 
 
 def _scenarios() -> list[tuple[str, str]]:
@@ -142,9 +142,11 @@ def _scenarios() -> list[tuple[str, str]]:
 def _check_policy(name: str) -> None:
     if name == catalogue.LEARNED:
         raise UsageError(f"--policy {name} stands for a model; name its file with --model PATH")
-    if catalogue.entry(name).kind == "oracle":
+    entry = catalogue.entry(name)
+    if entry not in _offered():
+        why = "knows what only a simulator knows" if entry.kind == "oracle" else "sends probes, which the gateway does not"
         allowed = ", ".join(one.name for one in _offered())
-        raise UsageError(f"--policy {name} knows what only a simulator knows; allowed: {allowed}; try it with evaluate_dqn.py")
+        raise UsageError(f"--policy {name} {why}; allowed: {allowed}; try it with evaluate_dqn.py")
 
 
 def _scenario(name: str) -> "Scenario":

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.core.ledger import Ledger
+from trimtab.core.reports import Probes, Reports
 from trimtab.core.request_log import F64, I32, I64
 
 Truth = TypeVar("Truth")
@@ -24,6 +25,8 @@ class View(Generic[Truth]):
     service_rate_rps: F64  # [B, S] declared: what a weighted round robin is configured with
     ledger: Ledger
     oracle: Callable[[], Truth] | None = None  # the truth, where a simulator knows it; for oracle policies alone
+    reports: Callable[[], Reports] | None = None  # what servers report with their answers; kept up to date by whoever calls it
+    probes: Probes | None = None  # for policies that ask servers
 
     @property
     def in_flight(self) -> I64:

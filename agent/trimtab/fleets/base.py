@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from trimtab.core.reports import LoadLog, ProbeAnswers
 from trimtab.core.request_log import F64, I64, Outcomes, RequestLog
 from trimtab.core.scenario import Scenario
 
@@ -62,6 +63,18 @@ class Fleet(Protocol):
 
     def wait_until(self, deadline_s: F64) -> Outcomes:
         """Let time pass to `deadline_s` [B] (infinity: until nothing is in flight) and say what completed."""
+
+    def load_reports(self) -> LoadLog:
+        """What the answers to the requests completed so far say of their servers' load. Costs something only when called."""
+
+    def probe(self, servers: I64) -> None:
+        """Ask these servers [B, R] for their load, behind the request just dispatched; entries below 0 ask nobody. Never blocks.
+
+        Once a request at most, and with the same R throughout an episode.
+        """
+
+    def probe_answers(self) -> ProbeAnswers:
+        """Answers to probes that have come back since the last call."""
 
     def oracle(self, request: int) -> Oracle:
         """The truth about this moment, for the oracle policies."""

@@ -13,6 +13,7 @@ import urllib3
 
 from trimtab.core.request_log import FAILED, SERVED
 from trimtab.errors import FleetError, UsageError
+from trimtab.fleets.load_header import HEADER
 
 CONNECT_TIMEOUT_S: Final = 1.0  # loopback and a data centre answer in milliseconds; a second says nobody is there
 READ_TIMEOUT_S: Final = 10.0  # longer than any sane queue: what takes longer has failed
@@ -27,6 +28,8 @@ class Answer:
     finished_s: float
     service_s: float  # as the server reports it, 0 where it does not
     queue_s: float
+    body: bytes = b""
+    load: str = ""  # the server's load report as it came, in ORCA's text form
 
 
 def server_timing_s(header: str) -> dict[str, float]:
@@ -83,10 +86,11 @@ class ServerClient:
         except urllib3.exceptions.HTTPError:
             return Answer(FAILED, time.monotonic(), 0.0, 0.0)
         finished = time.monotonic()
+        load = response.headers.get(HEADER, "")
         if response.status != 200:
-            return Answer(FAILED, finished, 0.0, 0.0)
+            return Answer(FAILED, finished, 0.0, 0.0, response.data, load)
         timing = server_timing_s(response.headers.get("Server-Timing", ""))
-        return Answer(SERVED, finished, timing.get("work", 0.0), timing.get("queue", 0.0))
+        return Answer(SERVED, finished, timing.get("work", 0.0), timing.get("queue", 0.0), response.data, load)
 
     def state(self, server: int) -> dict[str, Any]:
         """The server's own account of itself (`GET /state`), or a `FleetError`."""

@@ -14,19 +14,22 @@ from typing import Final
 
 import numpy as np
 
+from trimtab.core.reports import LoadLog, ProbeAnswers
 from trimtab.core.request_log import F64, I64, Outcomes, RequestLog
 from trimtab.core.scenario import Scenario
 from trimtab.errors import FleetError, UsageError
 from trimtab.fleets.base import Episodes, Mask, Oracle
 from trimtab.fleets.client import READ_TIMEOUT_S, Answer, ServerClient
 from trimtab.fleets.faults import FaultTimeline
+from trimtab.fleets.live_reports import PROBE_PATH, LiveReports
 from trimtab.fleets.simulated import SimulatedFleet
 
 CONCURRENCY: Final = 256  # threads, hence requests in flight at most; beyond it requests go out late, and the lag says so
 DRAIN_GRACE_S: Final = 5.0
+_PROBE: Final = -1  # stands for the number of a request: the job is a probe
 
-_Job = tuple[int, int, int, str, dict[str, str]]  # round, request, server, path, headers
-_Done = tuple[float, int, int, int, Answer]  # finish, round, request, server, answer
+Job = tuple[int, int, int, str, dict[str, str]]  # round, request, server, path, headers
+Done = tuple[float, int, int, int, Answer]  # finish, round, request, server, answer
 
 
 class HttpFleet:
@@ -41,11 +44,14 @@ class HttpFleet:
         self._shadow = SimulatedFleet([scenario])
         self.log: RequestLog = self._shadow.log
         self.client = ServerClient(urls, concurrency)
+        self._sender = self.client  # where jobs go
         self.client.states()  # now, so that a silent server is an error here and not two thousand failed requests
         self._paths = [f"/job/{name}" for name in scenario.class_names]
         self._mean_work_s = np.array([one.work_s for one in scenario.classes])
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[_Done] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Done] = queue.SimpleQueue()
+        self._probed: queue.SimpleQueue[Done] = queue.SimpleQueue()
+        self._reports = LiveReports(0)
         self._round = 0
         self._in_flight = 0
         self._started_s = time.monotonic()
@@ -63,6 +69,7 @@ class HttpFleet:
         self._in_flight = 0
         self._shadow.reset(episodes)
         self.log = _own_log(self._shadow.log)
+        self._reports = LiveReports(self.log.scheduled_s.shape[1])
         self._lag_s = np.zeros(self.log.scheduled_s.shape)
         self._faults.stop()
         self._started_s = time.monotonic()
@@ -75,23 +82,27 @@ class HttpFleet:
         return self._shadow.available()
 
     def dispatch(self, request: int, server: I64) -> None:
-        index, log = int(server[0]), self.log
-        request_class = int(log.request_class[0, request])
-        work = log.work_s[0, request] / self._mean_work_s[request_class]
-        headers = {"X-Work": f"{work:.6f}", "X-Request-Id": f"{self._round}-{request}"}
-        log.server[0, request] = index
-        self._in_flight += 1
-        self._jobs.put((self._round, request, index, self._paths[request_class], headers))
-        self._lag_s[0, request] = time.monotonic() - self._started_s - log.scheduled_s[0, request]
+        self.log.server[0, request] = server[0]
+        self._send(request, int(server[0]))
         self._shadow.dispatch(request, server)
 
     def wait_until(self, deadline_s: F64) -> Outcomes:
-        start = self.log.completed.copy()
-        arrived = self._collect(float(deadline_s[0]))
-        for done in sorted(arrived, key=lambda one: one[0]):
-            self._record(done)
+        outcomes = self._take_answers(float(deadline_s[0]))
         self._shadow.wait_until(deadline_s)
-        return Outcomes(start, self.log.completed.copy())
+        return outcomes
+
+    def load_reports(self) -> LoadLog:
+        return self._reports.loads(self.log)
+
+    def probe(self, servers: I64) -> None:
+        """On the same connections and threads as the requests: probes are paid for. One may overtake the request it was sent behind."""
+        self._reports.make_room(servers.shape[1] * self.log.scheduled_s.shape[1])
+        for server in servers[0]:
+            if server >= 0:
+                self._jobs.put((self._round, _PROBE, int(server), PROBE_PATH, {}))
+
+    def probe_answers(self) -> ProbeAnswers:
+        return self._reports.take(self._probed, self._round, self._started_s)
 
     def oracle(self, request: int) -> Oracle:
         """As the model beside the fleet has it, fed with the same dispatches."""
@@ -112,15 +123,32 @@ class HttpFleet:
             thread.join(READ_TIMEOUT_S)
         self.client.close()
 
+    def _send(self, request: int, address: int) -> None:
+        """Hand a request to the threads, for the sender's URL number `address`."""
+        log = self.log
+        request_class = int(log.request_class[0, request])
+        work = log.work_s[0, request] / self._mean_work_s[request_class]
+        headers = {"X-Work": f"{work:.6f}", "X-Request-Id": f"{self._round}-{request}"}
+        self._in_flight += 1
+        self._jobs.put((self._round, request, address, self._paths[request_class], headers))
+        self._lag_s[0, request] = time.monotonic() - self._started_s - log.scheduled_s[0, request]
+
+    def _take_answers(self, deadline_s: float) -> Outcomes:
+        """Let time pass to the deadline and write what was answered to the log, in order of time."""
+        start = self.log.completed.copy()
+        for done in sorted(self._collect(deadline_s), key=lambda one: one[0]):
+            self._record(done)
+        return Outcomes(start, self.log.completed.copy())
+
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             number, request, server, path, headers = job
-            answer = self.client.send(server, path, headers)
-            self._done.put((answer.finished_s, number, request, server, answer))
+            answer = self._sender.send(server, path, headers)
+            (self._probed if request == _PROBE else self._done).put((answer.finished_s, number, request, server, answer))
 
-    def _collect(self, deadline_s: float) -> list[_Done]:
+    def _collect(self, deadline_s: float) -> list[Done]:
         """Answers until the deadline; an infinite one ends when nothing is in flight."""
-        arrived: list[_Done] = []
+        arrived: list[Done] = []
         started_s = time.monotonic()
         # Behind silent servers requests wait for a thread too, one time-out after the other.
         give_up_s = started_s + READ_TIMEOUT_S * (1 + self._in_flight // len(self._threads)) + DRAIN_GRACE_S
@@ -138,9 +166,10 @@ class HttpFleet:
                 arrived.append(done)
         return arrived
 
-    def _record(self, done: _Done) -> None:
+    def _record(self, done: Done) -> None:
         finished, _, request, _, answer = done
         log = self.log
+        self._reports.heard(request, answer.load)
         log.status[0, request] = answer.status
         log.completed_s[0, request] = finished - self._started_s
         log.latency_s[0, request] = log.completed_s[0, request] - log.scheduled_s[0, request]

@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import random
-import select
+import selectors
 import signal
 import socket
 import subprocess
@@ -81,7 +81,9 @@ class _Child:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(STOP_TIMEOUT_S)
-        select.select([self.alive], [], [], STOP_TIMEOUT_S)
+        with selectors.DefaultSelector() as selector:  # select() itself fails in a program that holds more than 1024 descriptors
+            selector.register(self.alive, selectors.EVENT_READ)
+            selector.select(STOP_TIMEOUT_S)
         self.alive.close()
         self.stderr.close()
 

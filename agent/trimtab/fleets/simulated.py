@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from trimtab.core.reports import LoadLog, ProbeAnswers
 from trimtab.core.request_log import F64, I64, Outcomes, RequestLog, empty_log
 from trimtab.core.scenario import Scenario
 from trimtab.errors import UsageError
-from trimtab.fleets import twin_kernels
+from trimtab.fleets import twin_kernels, twin_replay
 from trimtab.fleets.base import Episodes, Mask, Oracle
+from trimtab.fleets.twin_replay import Heard, build_replay
 from trimtab.fleets.twin_state import TwinModel, TwinState, build_model, build_state
 
 
@@ -26,6 +28,7 @@ class SimulatedFleet:
         nobody = np.zeros((len(self.scenarios), 0))
         self.log: RequestLog = empty_log(nobody, nobody.astype(np.int32), nobody)
         self._state: TwinState = build_state(self._model, 0, nobody)
+        self._heard: Heard | None = None  # made when somebody asks
         self._has_faults = bool(self._model.fault_count.any())
         self._everybody = np.ones(self._model.slots.shape, dtype=np.bool_)
 
@@ -35,6 +38,7 @@ class SimulatedFleet:
         self.log = empty_log(episodes.arrival_s, episodes.request_class, episodes.work_s)
         draws = [np.random.Generator(np.random.PCG64(int(one))).random(requests) for one in episodes.chance] if self._has_faults else []
         self._state = build_state(self._model, requests, np.array(draws).reshape(len(draws), requests))
+        self._heard = None
 
     def now_s(self) -> F64:
         return self._state.now_s.copy()
@@ -54,6 +58,19 @@ class SimulatedFleet:
         twin_kernels.advance(self._state, self.log, deadline_s)
         return Outcomes(start, self.log.completed.copy())
 
+    def load_reports(self) -> LoadLog:
+        return self._caught_up(0).loads
+
+    def probe(self, servers: I64) -> None:
+        replay = self._caught_up(servers.shape[1]).replay
+        twin_replay.send_probes(replay, np.ascontiguousarray(servers), self._state.now_s)
+
+    def probe_answers(self) -> ProbeAnswers:
+        heard = self._heard
+        start = np.zeros(len(self.scenarios), dtype=np.int64) if heard is None else heard.replay.answered.copy()
+        heard = self._caught_up(0)
+        return ProbeAnswers(heard.answers, start, heard.replay.answered.copy())
+
     def oracle(self, request: int) -> Oracle:
         shape = self._model.slots.shape
         slowness, down, delay = np.empty(shape), np.empty(shape, dtype=np.bool_), np.empty(shape)
@@ -72,3 +89,12 @@ class SimulatedFleet:
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+    def _caught_up(self, probes: int) -> Heard:
+        """The servers as they were one overhead ago; with `probes` a request from now on, at most. The past can be replayed at any time."""
+        requests = self.log.scheduled_s.shape[1]
+        heard = self._heard
+        if heard is None or heard.answers.server.shape[1] < probes * requests:
+            heard = self._heard = build_replay(self.scenarios, self._model, requests, probes * requests)
+        twin_replay.catch_up(self._model, self.log, *heard, self._state.now_s)
+        return heard

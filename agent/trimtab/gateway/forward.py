@@ -18,6 +18,7 @@ from trimtab.core.request_log import FAILED, SERVED, UNMEASURED
 from trimtab.errors import NoServerError, RouterFullError
 from trimtab.fleets.base import Mask
 from trimtab.fleets.client import server_timing_s
+from trimtab.fleets.load_header import HEADER as LOAD_REPORT
 from trimtab.gateway import circuit
 from trimtab.gateway.answer import Answer
 from trimtab.gateway.body import ClientFaultError, RequestBody
@@ -181,6 +182,7 @@ class Attempt:
         self._reused = False
         self._reply: Reply | None = None
         self._service_s = self._queue_s = 0.0
+        self._load = ""
         self._clients_s = 0.0
         self._asked_s = exchange.balancer.clock()
 
@@ -271,6 +273,7 @@ class Attempt:
             raise ServerFailedError(502, f"the server switched protocols, unasked ({answer.status})")
         timing = server_timing_s(answer.headers.get("Server-Timing", ""))
         self._service_s, self._queue_s = timing.get("work", 0.0), timing.get("queue", 0.0)
+        self._load = answer.headers.get(LOAD_REPORT, "")
         try:
             return Reply(exchange.request, answer, exchange.identity, close=exchange.is_closing())
         except ValueError as error:
@@ -325,7 +328,7 @@ class Attempt:
     def _book(self) -> None:
         exchange, balancer, ticket = self._exchange, self._exchange.balancer, self._ticket
         now_s = balancer.clock()
-        balancer.router.finish(ticket, self._outcome, now_s, self._service_s, self._queue_s, self._clients_s)
+        balancer.router.finish(ticket, self._outcome, now_s, self._service_s, self._queue_s, self._clients_s, self._load)
         balancer.scores.ended(ticket.decided_by, self._outcome, now_s - ticket.sent_s - self._clients_s, now_s)
         if self._number > 1:
             balancer.counts.retried(_RESULTS[self._outcome])

@@ -9,11 +9,13 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 
 from trimtab.core.ledger import empty_ledger, record_dispatch, record_outcomes
+from trimtab.core.reports import Reports, empty_load_log, empty_reports, record_reports
 from trimtab.core.request_log import FAILED, I64, SERVED, UNMEASURED, Outcomes, empty_log
 from trimtab.core.scenario import Scenario
 from trimtab.core.view import View
 from trimtab.errors import GatewayError, NoServerError, RouterFullError
 from trimtab.fleets.base import Mask
+from trimtab.fleets.load_header import parse_load
 from trimtab.gateway.guard import Decider
 from trimtab.policies.base import RoutingView
 
@@ -94,7 +96,10 @@ class Router:
             slots=np.array([[one.slots for one in scenario.servers]], dtype=np.int64),
             service_rate_rps=scenario.service_rate_rps()[None, :],
             ledger=self._ledger,
+            reports=self._load_reports,
         )
+        self._loads = empty_load_log(1, capacity)
+        self._heard: Reports | None = None  # kept from the first time that a policy asks for it
         self._origin_s: float | None = None
         self._open: list[Ticket | None] = [None] * capacity
         self._free = list(reversed(range(capacity)))  # a stack: the slot freed last is still in the cache
@@ -149,11 +154,19 @@ class Router:
         return self._book(ticket)
 
     def finish(
-        self, ticket: Ticket, status: int, now_s: float, service_s: float = 0.0, queue_s: float = 0.0, clients_s: float = 0.0
+        self,
+        ticket: Ticket,
+        status: int,
+        now_s: float,
+        service_s: float = 0.0,
+        queue_s: float = 0.0,
+        clients_s: float = 0.0,
+        load: str = "",
     ) -> None:
         """Book how an attempt ended: SERVED, FAILED or UNMEASURED. Times as the server reports them, 0 where it does not.
 
-        `clients_s` of the time since it was sent were spent waiting for the client, and are no part of the latency.
+        `clients_s` of the time since it was sent were spent waiting for the client, and are no part of the latency. `load` is the
+        server's load report in ORCA's text form, if it sent one.
         Raises GatewayError for a ticket that has ended or is none of this router's, and for any other status.
         """
         slot = ticket.slot
@@ -169,6 +182,8 @@ class Router:
         log.completed_s[0, slot] = now_s - (self._origin_s or 0.0)
         log.order[0, 0] = slot
         record_outcomes(self._ledger, log, self._first)
+        if self._heard is not None:
+            self._record_report(self._heard, slot, load)
         self._open[slot] = None
         self._free.append(slot)
         self._ended[status] += 1
@@ -190,6 +205,18 @@ class Router:
         ledger.error_rate[0, server] = 0.0
         ledger.ratio_fast[0, server] = ledger.ratio_slow[0, server] = 1.0
         self._reports[server], self._forgiven_s[server] = None, math.inf
+        if self._heard is not None:
+            self._heard.response_mean_s[0, server] = self._heard.service_mean_s[0, server] = self._heard.queued_mean[0, server] = 0.0
+
+    def _load_reports(self) -> Reports:
+        if self._heard is None:
+            self._heard = empty_reports(1, len(self._forgiven_s))
+        return self._heard
+
+    def _record_report(self, heard: Reports, slot: int, text: str) -> None:
+        load, loads = parse_load(text), self._loads
+        loads.in_flight[0, slot], loads.cpu_utilization[0, slot], loads.memory_utilization[0, slot] = load
+        record_reports(heard, self._log, loads, self._first, self._view.slots)
 
     def _service_s(self, ticket: Ticket, status: int, reported_s: float, latency_s: float) -> float:
         """The service time that is booked: the server's own word, or an estimate for a server that never gives it; 0 for neither.

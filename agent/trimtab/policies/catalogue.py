@@ -3,17 +3,26 @@
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal
 
 import numpy as np
 
 from trimtab.core.request_log import F64
 from trimtab.errors import UsageError
-from trimtab.policies import load, pick
+from trimtab.fleets import proxies
+from trimtab.policies import load, pick, reported
 from trimtab.policies.base import Policy, RoutingView
+from trimtab.policies.class_split import ClassSplit, learned_means_s, true_means_s
 from trimtab.policies.classical import ClassicalPolicy, LoadEstimate, PickRule, TurnPolicy
+from trimtab.policies.client_wrr import ClientSideWrr
+from trimtab.policies.envoy import EnvoyWeighted
+from trimtab.policies.local_queue import LocalShortestQueue
+from trimtab.policies.prequal import Prequal
+from trimtab.policies.rivals import Rival
+from trimtab.policies.thompson import ThompsonPolicy
 
-Kind = Literal["class-blind", "class-aware", "oracle"]
+Kind = Literal["class-blind", "class-aware", "oracle", "proxy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +33,7 @@ class Entry:
     kind: Kind
     summary: str
     build: Callable[[], Policy]
+    probes: bool = False  # asks servers beside sending them requests, so it runs only where somebody carries that out
 
 
 def _pair(name: str, kind: Kind, summary: str, estimate: LoadEstimate, rule: PickRule) -> Entry:
@@ -49,14 +59,63 @@ CATALOGUE: Final[tuple[Entry, ...]] = (
     ),
     _pair("least-outstanding", "class-blind", "fewest requests in flight", load.outstanding, pick.least),
     _pair("p2c", "class-blind", "the less busy of two at random", load.outstanding, pick.less_of_two),
+    _pair(
+        "envoy-least-request",
+        "class-blind",
+        "Envoy, equal weights: the less busy of two drawn with replacement",
+        load.outstanding,
+        pick.less_of_two_drawn,
+    ),
+    Entry(
+        "envoy-weighted-least-request",
+        "class-blind",
+        "Envoy, weights the declared service rates: turns in proportion to weight / (in flight + 1)",
+        lambda: EnvoyWeighted("envoy-weighted-least-request", _declared),
+    ),
+    Entry("lsq", "class-blind", "shortest of a local view; one server a request is asked anew", lambda: LocalShortestQueue("lsq")),
     _pair("peak-ewma", "class-blind", "least peak latency x (in flight + 1), all scanned", load.peak_ewma, pick.least),
     _pair("peak-ewma-p2c", "class-blind", "the same, of two at random", load.peak_ewma, pick.less_of_two),
+    _pair("c3", "class-blind", "C3: least R - 1/mu + q^3 / mu, from reported queues and average times", reported.c3, pick.least),
+    Entry(
+        "client-side-wrr",
+        "class-blind",
+        "gRPC A58: turns by rate / (reported utilisation + error share); plain turns in the first ten seconds",
+        lambda: ClientSideWrr("client-side-wrr"),
+    ),
+    Entry(
+        "prequal",
+        "class-blind",
+        "Prequal: three probes a request; cold by latency, hot by requests in flight",
+        lambda: Prequal("prequal"),
+        probes=True,
+    ),
     _pair("sed-online", "class-aware", "shortest expected delay from learned service times per class", load.expected_delay, pick.least),
+    Entry(
+        "class-split",
+        "class-aware",
+        "each class has its servers, by a linear programme over learned service times, whatever the queues do",
+        lambda: ClassSplit("class-split", learned_means_s),
+    ),
+    Entry(
+        "thompson",
+        "class-aware",
+        "sed-online with the own service time drawn from a posterior per server and class, forgetting",
+        lambda: ThompsonPolicy("thompson"),
+    ),
     _pair("oracle-sed", "oracle", "the same with the true means", load.true_mean_delay, pick.least),
+    Entry(
+        "oracle-class-split",
+        "oracle",
+        "the same split with the true means",
+        lambda: ClassSplit("oracle-class-split", true_means_s),
+    ),
     _pair("oracle-moods", "oracle", "true means x each server's momentary slowness", load.true_mood_delay, pick.least),
     _pair("oracle-greedy", "oracle", "knows every request's size: least completion time", load.true_delay, pick.least),
 )
 NAMES: Final[tuple[str, ...]] = tuple(entry.name for entry in CATALOGUE)
+# Not among the others: they decide before live servers only, and neither the twin nor the gateway can ask them.
+PROXIES: Final[tuple[Entry, ...]] = tuple(Entry(one.name, "proxy", one.summary, partial(Rival, one.name)) for one in proxies.PROXIES)
+PROXY_NAMES: Final[tuple[str, ...]] = tuple(entry.name for entry in PROXIES)
 LEARNED: Final = "dqn"  # stands for the model of the command in a list of policies
 
 

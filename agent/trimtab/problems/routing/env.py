@@ -17,6 +17,7 @@ from trimtab.core.view import View
 from trimtab.fleets.base import Episodes, Fleet, Oracle
 from trimtab.policies.base import RoutingView
 from trimtab.problems.base import Credits
+from trimtab.problems.routing.hearing import Hearing
 
 _NOTHING = np.zeros(0, dtype=np.int64)
 
@@ -74,15 +75,15 @@ class RoutingEnv:
         self._rates = np.array([one.service_rate_rps() for one in scenarios])
         self._unit_s = np.array([one.fleet_service_s() for one in scenarios])
         self._request, self._new, self._integral = 0, [], []
+        self._hearing = Hearing(self._fleet, self._slots)
         self._tally = self._present_tally()
         return self._arrive()
 
     def step(self, actions: I64) -> RoutingView | None:
         """Send the current request of each fleet; the view of the next, None after the last."""
         self._fleet.dispatch(self._request, actions)
-        record_dispatch(self._ledger, self._fleet.log, self._request, actions, self._now_s)
-        if self._tally is not None:
-            tally_decisions(self._tally, self._fleet.log, self._request, actions)
+        self._hearing.dispatched()
+        self._book_decision(actions)
         self._request += 1
         if self._request == self.plan.warmup + self.plan.decisions:
             return None
@@ -130,6 +131,8 @@ class RoutingEnv:
             service_rate_rps=self._rates,
             ledger=self._ledger,
             oracle=self._oracle,
+            reports=self._hearing.reports,
+            probes=self._hearing,
         )
 
     def _oracle(self) -> Oracle:
@@ -144,6 +147,11 @@ class RoutingEnv:
     def _take(self, outcomes: Outcomes) -> None:
         self._book(outcomes)
         self._new.append(outcomes)
+
+    def _book_decision(self, actions: I64) -> None:
+        record_dispatch(self._ledger, self._fleet.log, self._request, actions, self._now_s)
+        if self._tally is not None:
+            tally_decisions(self._tally, self._fleet.log, self._request, actions)
 
     def _book(self, outcomes: Outcomes) -> None:
         record_outcomes(self._ledger, self._fleet.log, outcomes)
@@ -185,4 +193,5 @@ class RoutingEnv:
         status = log.status[b, first:last]
         reward, _ = own_response(log.latency_s[b, first:last], status, self._unit_s[b : b + 1])
         total = float(reward[(status == SERVED) | (status == FAILED)].sum())
-        return row | {"total_reward": total, "average_reward": total / max(1, self.plan.decisions)}
+        probes = self._hearing.probe_rates(b, float(log.scheduled_s[b, last - 1]))
+        return row | probes | {"total_reward": total, "average_reward": total / max(1, self.plan.decisions)}

@@ -10,14 +10,17 @@ from trimtab.core.scenario import Scenario
 from trimtab.errors import FleetError, UsageError
 from trimtab.fleets.client import ServerClient, check_url
 from trimtab.fleets.local import LocalServers
+from trimtab.fleets.proxies import PROXIES, Proxy
 from trimtab.policies import catalogue
 from trimtab.policies.base import Policy, RoutingView
-from trimtab.problems.base import Task, World
+from trimtab.policies.rivals import Rival
+from trimtab.problems.base import RivalProgram, Task, World
 from trimtab.problems.routing.families import FAMILIES, draw_named
 from trimtab.problems.routing.scenario_files import check_scenario, list_scenarios, load_scenario
 from trimtab.problems.routing.world import LiveWorld, family_twin, fixed_twin
 
 FAMILY: Final = "family:"
+MEMBERSHIP: Final = {"leave", "join"}  # faults that the balancer hears of, and servers do not
 COMPOSE_PORTS: Final = range(8081, 8085)  # where docker-compose.yml publishes the default fleet
 COMPOSE_NOTE: Final = f"Compose fleet at localhost:{COMPOSE_PORTS[0]}-{COMPOSE_PORTS[-1]}"
 
@@ -74,7 +77,10 @@ class Routing:
         return observation(view)
 
     def build_policy(self, name: str) -> Policy:
-        return catalogue.build(name)
+        return Rival(name) if name in catalogue.PROXY_NAMES else catalogue.build(name)
+
+    def rivals(self, task: Task) -> list[RivalProgram]:
+        return [RivalProgram(one.name, one.summary, self._why_not(one, task)) for one in PROXIES]
 
     def load_policy(self, model: Path, choices: int) -> Policy:
         # By name: torch takes a second to import, and only learned policies need it.
@@ -94,6 +100,14 @@ class Routing:
         if task.scenario.startswith(FAMILY):
             raise UsageError(f"{task.scenario!r} draws a fleet an episode, which live servers cannot; use --backend twin or one scenario")
         return open_live(load_scenario(task.scenario), task.servers, reward)
+
+    def _why_not(self, one: Proxy, task: Task) -> str:
+        if task.backend != "http":
+            return f"a real proxy stands before live servers, and the backend is {task.backend}; use --backend http, or leave it out"
+        moving = {fault.kind for fault in self._scenario(task).faults} & MEMBERSHIP
+        if moving:
+            return f"scenario {task.scenario!r} has servers that {' and '.join(sorted(moving))}, which a proxy is not told; leave it out"
+        return one.missing
 
     def _scenario(self, task: Task) -> Scenario:
         if task.scenario.startswith(FAMILY):
@@ -119,7 +133,7 @@ def open_live(scenario: Scenario, urls: tuple[str, ...], reward: RewardKind = "r
     published = compose_fleet(scenario)
     if published is not None:
         return LiveWorld(scenario, published, COMPOSE_NOTE, reward=reward)
-    faults = any(one.kind not in {"leave", "join"} for one in scenario.faults)
+    faults = any(one.kind not in MEMBERSHIP for one in scenario.faults)
     local = LocalServers(scenario, faults_enabled=faults)
     local.start()
     try:

@@ -18,12 +18,14 @@ from trimtab.errors import UsageError
 from trimtab.fleets.base import Episodes, Fleet
 from trimtab.fleets.http import HttpFleet
 from trimtab.fleets.local import LocalServers
+from trimtab.fleets.proxied import ProxiedFleet
 from trimtab.fleets.simulated import SimulatedFleet
 from trimtab.policies import catalogue
 from trimtab.policies.base import RoutingView
 from trimtab.problems.routing.calibration import measure
 from trimtab.problems.routing.env import Plan, RoutingEnv
 from trimtab.problems.routing.families import draw_named
+from trimtab.problems.routing.proxied import ProxiedEnv
 from trimtab.problems.routing.scenario_files import load_trace, save_scenario
 
 TRAINING_WARMUP: Final = 64  # decisions that fill an empty fleet: about fifteen a server of the default fleet
@@ -48,6 +50,9 @@ class TwinWorld:
     def evaluation_env(self, batch: int) -> RoutingEnv:
         first = self._draw(0, 0)
         return self._env(Plan(first.warmup, first.requests, closing=False, reward=self._reward), batch)
+
+    def rival_env(self, name: str) -> None:
+        """No real proxy stands before simulated servers."""
 
     def episode_s(self) -> float:
         return 0.0
@@ -88,6 +93,7 @@ class LiveWorld:
         self._reward: RewardKind = reward
         rehearse(scenario)
         self._fleet = HttpFleet(scenario, urls)
+        self._proxied: ProxiedFleet | None = None  # of the last rival's episode
 
     @property
     def fleet(self) -> HttpFleet:
@@ -98,6 +104,18 @@ class LiveWorld:
 
     def evaluation_env(self, batch: int) -> RoutingEnv:
         return self._env(Plan(self.scenario.warmup, self.scenario.requests, closing=False))
+
+    def rival_env(self, name: str) -> RoutingEnv | None:
+        if name not in catalogue.PROXY_NAMES:
+            return None
+
+        def build(seed: int, episodes: Sequence[int]) -> tuple[Fleet, Episodes]:
+            self._close_proxied()  # one at a time: each has as many threads as the direct client
+            self._proxied = ProxiedFleet(self.scenario, self._fleet.client.urls, name)
+            return self._proxied, draw_episodes([self.scenario], plan, seed, episodes)
+
+        plan = Plan(self.scenario.warmup, self.scenario.requests, closing=False)
+        return ProxiedEnv(build, plan, 1)
 
     def episode_s(self) -> float:
         return (self.scenario.warmup + self.scenario.requests) / self.scenario.rate_rps()
@@ -114,9 +132,15 @@ class LiveWorld:
         return {"backend": self.backend, "scenario": self.scenario_id, "servers": list(self._fleet.client.urls)}
 
     def close(self) -> None:
+        self._close_proxied()
         self._fleet.close()
         if self._local is not None:
             self._local.stop()
+
+    def _close_proxied(self) -> None:
+        if self._proxied is not None:
+            self._proxied.close()
+            self._proxied = None
 
     def _env(self, plan: Plan) -> RoutingEnv:
         def build(seed: int, episodes: Sequence[int]) -> tuple[Fleet, Episodes]:
