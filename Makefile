@@ -8,6 +8,7 @@ EVALUATE_FLAGS ?=#      make train: further options of the evaluation in the twi
 LIVE_FLAGS ?= --episodes 3 --policies dqn,sed-online,least-outstanding
 BENCH_FLAGS ?=#         make bench: such as --seconds 0.5 --rounds 1
 FAULTS_FLAGS ?=#        make faults: such as --only kill,restart
+SCOREBOARD_FLAGS ?=#    make scoreboard: further options of evaluate_dqn.py, such as --episodes 50 --jobs 8
 OFFLINE ?=#             make up: 1 where no container registry is reachable; images come from Debian packages, Grafana is left out
 VOLUMES ?=#             make down: 1 removes what Prometheus and Grafana have stored as well
 
@@ -15,23 +16,25 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --disable-pip-version-check --quiet
 DEMO := Models/demo
+BOARD := Models/scoreboard
 COMPOSE := docker compose $(if $(OFFLINE),--file docker-compose.yml --file .ci/offline/compose.yml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test demo bench faults up down logs clean
+.PHONY: help setup train test demo scoreboard bench faults up down logs clean
 
 help:
 	@echo "make setup   everything into $(VENV): dependencies, development tools, compiled kernels"
 	@echo "make train   train, evaluate, draw; into Models/, or Models/runs/<time> where Models/ holds a run"
 	@echo "make test    ruff, mypy --strict, pytest"
 	@echo "make demo    the reference model against the classics in the twin, one picture, under a minute"
+	@echo "make scoreboard  every policy on the whole suite in the twin: the headroom map as CSV, Markdown and figure"
 	@echo "make bench   speed of the twin, the HTTP environment and the learner"
 	@echo "make faults  break servers, models and clients of a running gateway, a quarter of an hour; a table of what held"
 	@echo "make up      the testbed under Docker Compose: servers, Prometheus, Grafana; OFFLINE=1 without a registry"
 	@echo "make down    end it; VOLUMES=1 removes the stored metrics as well"
 	@echo "make logs    follow what its containers write"
 	@echo "make clean   remove $(VENV) and caches; runs in Models/ stay"
-	@echo "Variables: PYTHON=$(PYTHON) TORCH_FLAGS= OUT= TRAIN_FLAGS= EVALUATE_FLAGS= LIVE_FLAGS= BENCH_FLAGS= FAULTS_FLAGS= OFFLINE= VOLUMES="
+	@echo "Variables: PYTHON=$(PYTHON) TORCH_FLAGS= OUT= TRAIN_FLAGS= EVALUATE_FLAGS= LIVE_FLAGS= BENCH_FLAGS= FAULTS_FLAGS= SCOREBOARD_FLAGS= OFFLINE= VOLUMES="
 
 # Each stamp is written last, so an interrupted installation is done again. torch goes first: without a pin of its own it would
 # be chosen by what others ask for.
@@ -88,6 +91,12 @@ demo: $(VENV)/kernels.stamp
 	  --policies dqn,sed-online,peak-ewma,least-outstanding,p2c,round-robin
 	@$(PY) agent/visualize.py --csv $(DEMO)/evaluation.csv --out $(DEMO) >/dev/null
 	@ls $(DEMO)/evaluation_latency_*.png
+
+# The reference model, not one of your own, unless SCOREBOARD_FLAGS names another; earlier results are replaced, they can be made again.
+scoreboard: $(VENV)/kernels.stamp
+	@$(PY) agent/evaluate_dqn.py --suite twin --episodes 20 --model Models/reference.pth --csv $(BOARD)/evaluation.csv --overwrite $(SCOREBOARD_FLAGS)
+	@$(PY) agent/visualize.py --scoreboard $(BOARD)/evaluation.csv
+	@cat $(BOARD)/scoreboard.md
 
 bench: $(VENV)/kernels.stamp
 	@for program in twin live learner; do \

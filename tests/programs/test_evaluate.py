@@ -7,12 +7,14 @@ import sys
 import pytest
 
 from tiny_runs import AGENT, LEARNER, write_scenario
-from trimtab.cli.evaluate import main
+from trimtab.cli.evaluate import _policy_names, main
 from trimtab.dqn.checkpoint import Checkpoint, save_checkpoint
 from trimtab.dqn.config import DQNConfig
 from trimtab.dqn.network import build_network
 from trimtab.experiments.evaluate import evaluation_columns
-from trimtab.policies.catalogue import NAMES
+from trimtab.fleets import proxies
+from trimtab.policies.catalogue import NAMES, PROXY_NAMES
+from trimtab.problems.base import Task
 from trimtab.problems.routing.problem import Routing
 
 
@@ -112,4 +114,59 @@ def test_the_script_runs_from_any_directory(words, tmp_path):
 def test_policies_can_be_listed(capsys):
     assert main(["--policies", "list"]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert listed == ["dqn", *NAMES]
+    assert listed == ["dqn", *NAMES, *PROXY_NAMES]
+
+
+def test_proxies_are_refused_in_the_twin(words, tmp_path, capsys):
+    assert main(["--policies", "p2c,nginx-least-conn", *words]) == 2
+    line = "error: --policies nginx-least-conn: a real proxy stands before live servers, and the backend is twin; use --backend http"
+    assert capsys.readouterr().err.startswith(line)
+    assert not (tmp_path / "evaluation.csv").exists()
+
+
+def test_a_proxy_is_refused_where_servers_leave(words, capsys):
+    assert main(["--backend", "http", "--policies", "haproxy-leastconn", "--scenario", "leave-join", *words]) == 2
+    assert "scenario 'leave-join' has servers that join and leave, which a proxy is not told" in capsys.readouterr().err
+
+
+@pytest.fixture
+def bare(monkeypatch):
+    """A machine without proxies."""
+    monkeypatch.setattr(proxies, "SBIN", ())
+    monkeypatch.setenv("PATH", "/nonexistent")
+
+
+def test_a_proxy_that_is_not_installed_is_named_with_its_package(words, bare, capsys):
+    assert main(["--backend", "http", "--policies", "p2c,haproxy-leastconn", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: --policies haproxy-leastconn: haproxy is not installed; install the package haproxy")
+    assert error.count("\n") == 1
+
+
+def test_all_policies_live_are_those_that_are_installed_and_the_others_are_told(bare, capsys):
+    names = _policy_names("all", Routing(), [Task("compose-default", "http")], with_model=False)
+    assert names == list(Routing.default_policies)
+    assert [line.split(": ")[1] for line in capsys.readouterr().err.splitlines()] == list(PROXY_NAMES)
+
+
+def test_proxies_are_among_all_policies_live_and_never_in_the_twin(monkeypatch, capsys):
+    monkeypatch.setattr(proxies.Proxy, "missing", "")
+    live, twin = Task("compose-default", "http"), Task("compose-default", "twin")
+    assert _policy_names("all", Routing(), [live], with_model=False) == [*Routing.default_policies, *PROXY_NAMES]
+    assert _policy_names("all", Routing(), [twin], with_model=False) == list(Routing.default_policies)
+    assert capsys.readouterr().err == "", "nobody expects a proxy in the twin"
+
+
+@pytest.mark.parametrize("name", ["haproxy-roundrobin", "nginx-least-conn"])
+def test_a_real_proxy_gets_a_row_like_everybody(words, tmp_path, name):
+    if proxies.proxy(name).missing:
+        pytest.skip(proxies.proxy(name).missing)
+    assert main(["--backend", "http", "--policies", f"round-robin,{name}", "--episodes", "1", *words]) == 0
+    own, rival = rows_of(tmp_path / "evaluation.csv")
+    assert (rival["policy"], rival["backend"], rival["requests"], rival["error_rate"]) == (name, "http", "60", "0")
+    assert rival["decision_us"] == "" != own["decision_us"], "how long a proxy thinks is known to nobody"
+    assert {column for column, cell in rival.items() if cell != ""} == {column for column, cell in own.items() if cell != ""} - {
+        "decision_us"
+    }
+    assert 0 < float(rival["optimal_decision_rate"]) <= 1
+    assert float(rival["gini_coefficient"]) < 0.5

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trimtab.cli import command
+from trimtab.errors import UsageError
 from trimtab.paths import models_dir
+from trimtab.problems.suites import load_suite
 
 EXAMPLES = """\
 python agent/visualize.py
@@ -15,6 +17,8 @@ python agent/visualize.py --csv twin.csv live.csv --out plots
     files of your own; each is recognised from its columns
 python agent/visualize.py --reference sed-online
     compare every policy with sed-online instead of dqn
+python agent/visualize.py --scoreboard Models/scoreboard/evaluation.csv
+    the headroom map of a suite: scoreboard.csv, scoreboard.md and scoreboard.png beside the file
 """
 
 
@@ -34,12 +38,18 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="results files, recognised from their columns (default: training_metrics.csv and evaluation*.csv in Models/metrics)",
     )
+    parser.add_argument("--scoreboard", type=Path, metavar="CSV", help="write the scoreboard of an evaluated suite instead")
+    parser.add_argument("--suite", metavar="NAME", help="suite whose groups and labels a scoreboard shows (default twin)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: plots/ beside the first file)")
     parser.add_argument("--reference", metavar="POLICY", help="policy that the tables compare with (default: dqn, else sed-online)")
     return parser
 
 
 def _draw(options: argparse.Namespace) -> int:
+    if options.scoreboard:
+        return _scoreboard(options)
+    if options.suite:
+        raise UsageError("--suite names the scenarios of a scoreboard; give its rows with --scoreboard CSV")
     # Imported here: pandas, scipy and matplotlib take seconds, and --help or a mistyped option should not wait for them.
     from trimtab.report.csv_files import results_in
     from trimtab.report.writing import write_report
@@ -49,6 +59,19 @@ def _draw(options: argparse.Namespace) -> int:
     written = write_report(csv_files, out, _command_line(options), options.reference)
     print(f"wrote {len(written) - 1} figures into {out}")
     print(f"wrote {written[-1]}")
+    return 0
+
+
+def _scoreboard(options: argparse.Namespace) -> int:
+    if options.csv or options.reference:
+        raise UsageError("--scoreboard draws one file against fixed references; leave out --csv and --reference")
+    from trimtab.report.scoreboard import Naming
+    from trimtab.report.writing import write_scoreboard
+
+    suite = load_suite(options.suite or "twin")
+    naming = Naming({one.id: (one.group, one.label) for one in suite.entries})
+    for path in write_scoreboard(options.scoreboard, options.out or options.scoreboard.parent, naming):
+        print(f"wrote {path}")
     return 0
 
 

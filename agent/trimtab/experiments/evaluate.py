@@ -1,8 +1,10 @@
 """Evaluation: every policy on the same arrivals and the same work, greedy, one row an episode."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from trimtab.core.tally import Tallies
 from trimtab.experiments.loop import play_out
@@ -41,20 +43,36 @@ def evaluate(world: World, policies: Sequence[Policy], episodes: int, seed: int,
     Decisions and outcomes are counted in `tallies`, if given.
     """
     env = world.evaluation_env(episodes)
+    rivals = {policy.name: world.rival_env(policy.name) for policy in policies}
     at_once = min(env.batch, episodes)
     for turn, first in enumerate(range(0, episodes, at_once)):
         numbers = list(range(first, min(first + at_once, episodes)))
         for place in range(len(policies)):
             # Who goes first changes from round to round: a fixed order would give someone the freshly started servers always.
             policy = policies[(place + turn) % len(policies)]
+            rival = rivals[policy.name]
             if tallies is not None:
-                env.count_into(tallies, policy.name)
-            yield _run(world, env, policy, numbers, seed)
+                (rival or env).count_into(tallies, policy.name)
+            yield _run(world, env, policy, numbers, seed) if rival is None else _run_rival(world, rival, policy, numbers, seed)
 
 
 def _run(world: World, env: BatchEnv, policy: Policy, numbers: Sequence[int], seed: int) -> list[Row]:
     watch = _Stopwatch(policy)
     metrics = play_out(env, policy, watch.choose, seed, numbers)
+    return _rows(world, policy, numbers, seed, metrics, watch.elapsed_s / max(1, watch.decisions) * 1e6)
+
+
+def _run_rival(world: World, env: BatchEnv, rival: Policy, numbers: Sequence[int], seed: int) -> list[Row]:
+    """How long another program takes to decide is part of its latency, and known to nobody."""
+    return _rows(world, rival, numbers, seed, play_out(env, rival, _no_choice, seed, numbers), None)
+
+
+def _no_choice(view: Any) -> I64:
+    return np.zeros(len(view.available), dtype=np.int64)
+
+
+def _rows(
+    world: World, policy: Policy, numbers: Sequence[int], seed: int, metrics: Sequence[Mapping[str, float]], decision_us: float | None
+) -> list[Row]:
     fixed: Row = {"scenario": world.scenario_id, "backend": world.backend, "policy": policy.name, "seed": seed}
-    decision_us = watch.elapsed_s / max(1, watch.decisions) * 1e6
     return [{**fixed, "episode": number, **row, "decision_us": decision_us} for number, row in zip(numbers, metrics, strict=True)]

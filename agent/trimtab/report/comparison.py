@@ -7,13 +7,23 @@ from dataclasses import dataclass
 import pandas as pd
 
 from trimtab.errors import ResultsError
-from trimtab.experiments.statistics import UNKNOWN, Interval, bootstrap_interval, paired_difference, rank_correlation, verdict
+from trimtab.experiments.statistics import (
+    UNKNOWN,
+    Difference,
+    Interval,
+    bootstrap_interval,
+    corrected_verdicts,
+    paired_difference,
+    paired_test,
+    rank_correlation,
+)
 from trimtab.report.columns import EVALUATION_TABLE, MEAN_LATENCY, P50_LATENCY, P99_LATENCY, TOTAL_REWARD, UNTABLED, Metric
 
 TWIN = "twin"
 REFERENCES = ("dqn", "sed-online")
 GAP_METRICS = (MEAN_LATENCY, P50_LATENCY, P99_LATENCY)
 EPISODE = ["episode", "seed"]
+_NOTHING = (UNKNOWN, "")
 
 
 @dataclass(frozen=True)
@@ -112,7 +122,11 @@ def _table(scenario: str, backend: str, frame: pd.DataFrame, reference: str | No
     chosen = reference if reference in present else next((name for name in REFERENCES if name in present), None)
     costs = _costs(frame, score)
     tails = frame.pivot(index=EPISODE, columns="policy", values=P99_LATENCY.column) if P99_LATENCY in metrics else None
-    rows = [_row(str(policy), group, metrics, costs, tails, chosen) for policy, group in frame.groupby("policy", sort=False)]
+    compared = [_compared(values, chosen) for values in (costs, tails)]
+    rows = [
+        _row(str(policy), group, metrics, [one.get(str(policy), _NOTHING) for one in compared])
+        for policy, group in frame.groupby("policy", sort=False)
+    ]
     # Unmeasured scores go last: NaN compares false with everything and would leave the order to chance.
     rows.sort(key=lambda row: (math.isnan(mean := float(costs[row.policy].mean())), mean))
     return EvaluationTable(scenario, backend, chosen, score, metrics, tuple(rows))
@@ -124,25 +138,29 @@ def _costs(frame: pd.DataFrame, score: Metric) -> pd.DataFrame:
     return sign * frame.pivot(index=EPISODE, columns="policy", values=score.column)
 
 
-def _row(
-    policy: str, frame: pd.DataFrame, metrics: Sequence[Metric], costs: pd.DataFrame, tails: pd.DataFrame | None, reference: str | None
-) -> EvaluationRow:
+def _row(policy: str, frame: pd.DataFrame, metrics: Sequence[Metric], compared: Sequence[tuple[Interval, str]]) -> EvaluationRow:
+    """`compared`: difference and word of the score, then of the tail."""
     cells = {metric.column: bootstrap_interval(frame[metric.column].to_numpy()).scaled(metric.factor) for metric in metrics}
-    if policy == reference:
-        return EvaluationRow(policy, len(frame), cells, UNKNOWN, "reference", UNKNOWN, "reference")
-    difference, tail = (_compared(values, policy, reference) for values in (costs, tails))
-    return EvaluationRow(policy, len(frame), cells, difference, _word(difference), tail, _word(tail))
+    (difference, word), (tail, tail_word) = compared
+    return EvaluationRow(policy, len(frame), cells, difference, word, tail, tail_word)
 
 
-def _compared(values: pd.DataFrame | None, policy: str, reference: str | None) -> Interval:
-    """Paired difference of one column over the common episodes; `values`  # [episodes, policies]"""
+def _compared(values: pd.DataFrame | None, reference: str | None) -> dict[str, tuple[Interval, str]]:
+    """Difference from the reference and the word that all of a column's comparisons together allow; `values`  # [episodes, policies]"""
     if values is None or reference is None:
-        return UNKNOWN
-    return paired_difference(values[policy].to_numpy(), values[reference].to_numpy())
+        return {}
+    tests = {
+        str(policy): paired_test(values[policy].to_numpy(), values[reference].to_numpy())
+        for policy in values.columns
+        if policy != reference
+    }
+    words = corrected_verdicts(list(tests.values()))
+    found = {policy: (test.interval, _word(test, word)) for (policy, test), word in zip(tests.items(), words, strict=True)}
+    return {**found, reference: (UNKNOWN, "reference")}
 
 
-def _word(difference: Interval) -> str:
-    return verdict(difference) if difference.bounded else ""
+def _word(test: Difference, word: str) -> str:
+    return word if test.interval.bounded else ""
 
 
 def _twin_comparison(scenario: str, backend: str, policies: Sequence[str], twin: pd.DataFrame, live: pd.DataFrame) -> TwinComparison:

@@ -126,12 +126,14 @@ def _difference(difference: Interval, word: str) -> str:
 
 
 def _evaluation_notes(table: EvaluationTable) -> tuple[str, ...]:
-    notes = ["Means over episodes with 95 % bootstrap intervals in brackets; n/a: not measured."]
+    notes = ["Means over episodes with 95 % BCa bootstrap intervals in brackets; n/a: not measured."]
     if table.reference is not None:
         meaning = "less cost" if table.score == TOTAL_REWARD else "faster"
         notes.append(
-            f"Difference from {table.reference}: paired by episode (Student's t below ten episodes), negative is {meaning}; "
-            "better or worse is said only where the interval excludes zero, not corrected for the number of policies."
+            f"Difference from {table.reference}: paired by episode, 95 % studentised bootstrap interval (Student's t below ten episodes), "
+            f"negative is {meaning}; "
+            "better or worse is said only where the interval excludes zero and the p-value stays at most 0.05 after Holm's correction "
+            "for the number of policies in the column."
         )
     return tuple(notes)
 

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from trimtab.errors import ResultsError
 from trimtab.report.comparison import evaluation_tables, twin_against_live
-from trimtab.report.csv_files import Results, read_results
+from trimtab.report.csv_files import Results, read_evaluation, read_results
 from trimtab.report.evaluation_figures import evaluation_drawings, twin_drawings
 from trimtab.report.html import Contents, page
+from trimtab.report.scoreboard import Naming, scoreboard
+from trimtab.report.scoreboard_figure import scoreboard_drawing
+from trimtab.report.scoreboard_tables import scoreboard_csv, scoreboard_markdown
 from trimtab.report.training_figures import training_drawings
 
 REPORT = "report.html"
@@ -31,6 +34,23 @@ def write_report(csv_files: Sequence[Path], out: Path, command: str, reference: 
     except OSError as error:
         raise ResultsError(f"cannot write to {out} ({error.strerror}); name a writable folder with --out") from error
     return [*written, out / REPORT]
+
+
+def write_scoreboard(csv_file: Path, out: Path, naming: Naming | None = None) -> list[Path]:
+    """Write scoreboard.csv, .md and .png of the rows in `csv_file` into `out` and return their paths. Raises ResultsError."""
+    board = scoreboard(read_evaluation(csv_file), naming)
+    files = {
+        "scoreboard.csv": scoreboard_csv(board).encode("utf-8"),
+        "scoreboard.md": scoreboard_markdown(board).encode("utf-8"),
+        "scoreboard.png": scoreboard_drawing(board).png,
+    }
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            replace_file(out / name, data)
+    except OSError as error:
+        raise ResultsError(f"cannot write to {out} ({error.strerror}); name a writable folder with --out") from error
+    return [out / name for name in files]
 
 
 def report_contents(results: Results, command: str, reference: str | None = None, config: Mapping[str, object] | None = None) -> Contents:
