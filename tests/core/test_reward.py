@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from trimtab.core.request_log import FAILED, SERVED, UNMEASURED
-from trimtab.core.reward import FAILURE_COST, in_system_integral, own_response
+from trimtab.core.reward import FAILURE_COST, in_system_integral, own_response, response_cost
 
 
 def test_a_served_request_earns_minus_its_response_time_in_units_of_the_mean_service():
@@ -33,3 +33,10 @@ def test_the_integral_counts_everyone_for_as_long_as_he_was_there():
     # Three in the system for 2 s, of which one left 0.5 s and another 1.5 s before the end: 6 - 2 = 4 request-seconds.
     found = in_system_integral(np.array([3.0, 0.0]), np.array([2.0, 5.0]), np.array([2.0, 0.0]), np.array([0.5, 1.0]))
     assert found.tolist() == [-8.0, 0.0]
+
+
+@pytest.mark.parametrize("latency_s", [0.0, 0.05, 3.0])
+@pytest.mark.parametrize("status", [SERVED, FAILED])
+def test_the_cost_of_one_is_that_of_many(latency_s, status):
+    reward, _ = own_response(np.array([latency_s]), np.array([status], dtype=np.int8), np.array([0.02]))
+    assert response_cost(latency_s, status, 0.02) == -reward[0]

@@ -121,13 +121,15 @@ class ClientConnection(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Write an answer, if it is the gateway's own and not written by now, to a client that must take it in time."""
-        own = isinstance(resp, web.Response)  # a server's answer is relayed under the deadlines of its exchange
-        try:
-            async with asyncio.timeout(self._timeouts.idle_s if own else None):
-                written = await super().finish_response(request, resp, start_time)
-        except TimeoutError:
-            break_off(self.transport)
-            return resp, True
+        if isinstance(resp, web.Response):
+            try:
+                async with asyncio.timeout(self._timeouts.idle_s):
+                    written = await super().finish_response(request, resp, start_time)
+            except TimeoutError:
+                break_off(self.transport)
+                return resp, True
+        else:  # a server's answer has been relayed under the deadlines of its exchange
+            written = await super().finish_response(request, resp, start_time)
         if self._last_words and not self._messages:
             self.close()
         self._watch_rest()

@@ -70,19 +70,24 @@ def request_headers(headers: Iterable[tuple[str, str]], sender: Sender, identity
     What a sender that is not trusted says of clients and hosts (`Forwarded`, `X-Forwarded-...`, `X-Real-IP`) stays behind.
     """
     pairs = [(name, name.lower(), value) for name, value in headers]
-    if not sender.trusted:
-        pairs = [pair for pair in pairs if not (pair[1].startswith(_CLAIMS) or pair[1] in _CLAIMED)]
     dropped = HOP_BY_HOP | _ANSWERED_HERE | _named(value for _, lower, value in pairs if lower == "connection")
-    own = {name: [value for _, lower, value in pairs if lower == name and lower not in dropped] for name in _REPLACED}
-    kept = [(name, value) for name, lower, value in pairs if lower not in dropped and lower not in _REPLACED]
+    own: dict[str, list[str]] = {}
+    kept: list[tuple[str, str]] = []
+    for name, lower, value in pairs:
+        if lower in dropped or (not sender.trusted and (lower.startswith(_CLAIMS) or lower in _CLAIMED)):
+            continue
+        if lower in _REPLACED:
+            own.setdefault(lower, []).append(value)
+        else:
+            kept.append((name, value))
     if sender.host:
         kept.insert(0, ("Host", sender.host))
     kept += [
-        ("X-Forwarded-For", ", ".join([*own["x-forwarded-for"], sender.address])),
+        ("X-Forwarded-For", ", ".join([*own.get("x-forwarded-for", ()), sender.address])),
         # A proxy in front that ends TLS knows better than this one what the client used.
-        ("X-Forwarded-Proto", own["x-forwarded-proto"][0] if own["x-forwarded-proto"] else "http"),
-        ("X-Forwarded-Host", own["x-forwarded-host"][0] if own["x-forwarded-host"] else sender.host),
-        ("Via", ", ".join([*own["via"], f"{sender.version} {PSEUDONYM}"])),
+        ("X-Forwarded-Proto", own.get("x-forwarded-proto", ("http",))[0]),
+        ("X-Forwarded-Host", own.get("x-forwarded-host", (sender.host,))[0]),
+        ("Via", ", ".join([*own.get("via", ()), f"{sender.version} {PSEUDONYM}"])),
         ("X-Request-Id", identity),
     ]
     return kept

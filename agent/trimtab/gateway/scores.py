@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from trimtab.core.request_log import F64, FAILED, I64, SERVED, UNMEASURED
-from trimtab.core.reward import own_response
+from trimtab.core.reward import response_cost
 from trimtab.core.tally import LATENCY_EDGES_S
 from trimtab.gateway.candidates import Canary
 from trimtab.gateway.window import BINS, SLOTS, Ring, bin_of, quantile_s
@@ -57,7 +57,7 @@ class Scores:
         self._latency_s: F64 = np.zeros((SLOTS, many))
         self._cost: F64 = np.zeros((SLOTS, many))
         self._ring = Ring(now_s, self._outcomes, self._bins, self._latency_s, self._cost)
-        self._one = np.zeros(1), np.zeros(1, dtype=np.int8), np.full(1, unit_s)
+        self._unit_s = unit_s
 
     def ended(self, decider: str, status: int, latency_s: float, now_s: float) -> None:
         """An attempt that `decider` sent ended SERVED, FAILED or UNMEASURED. Raises KeyError for a decider that was not named."""
@@ -65,7 +65,7 @@ class Scores:
         self.totals.outcomes[d, outcome] += 1
         self._outcomes[slot, d, outcome] += 1
         if status != UNMEASURED:
-            cost = self._cost_of(latency_s, status)
+            cost = response_cost(latency_s, status, self._unit_s)
             self.totals.cost[d] += cost
             self._cost[slot, d] += cost
         if status == SERVED:
@@ -83,11 +83,6 @@ class Scores:
         sums = [array.sum(axis=0) for array in (self._outcomes, self._bins, self._latency_s, self._cost)]
         each = {name: _score(covered_s, *(one[d] for one in sums)) for d, name in enumerate(self.deciders)}
         return _score(covered_s, *(one.sum(axis=0) for one in sums)), each
-
-    def _cost_of(self, latency_s: float, status: int) -> float:
-        latency, outcome, unit = self._one
-        latency[0], outcome[0] = latency_s, status
-        return -float(own_response(latency, outcome, unit)[0][0])
 
 
 def _score(covered_s: float, outcomes: I64, bins: I64, latency_s: F64, cost: F64) -> Score:
