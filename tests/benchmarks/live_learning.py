@@ -30,6 +30,7 @@ from scipy import stats
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import LogLocator, NullFormatter
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(Path(__file__).parent)]
@@ -237,13 +238,13 @@ def draw(path: Path, windows: Sequence[Window], rivals: dict[str, np.ndarray], c
     above.plot([one.time_s for one in copies], [one.mean_latency_ms.mean() for one in copies], ".-", label="network, greedy, in the twin")
     for (name, latencies), style in zip(rivals.items(), ("--", ":"), strict=True):
         above.axhline(float(latencies.mean()), linestyle=style, color="black", linewidth=1, label=f"{name}, in the twin")
-    for what, time_s in milestones(rivals, copies).items():
+    for (what, time_s), style in zip(milestones(rivals, copies).items(), (":", "--"), strict=True):
         if time_s is not None:
-            above.axvline(time_s, color="0.8", zorder=0)
-            above.annotate(f"{what}: {time_s:.0f} s", (time_s, 0.98), xycoords=("data", "axes fraction"), rotation=90, va="top", ha="right")
+            above.axvline(time_s, color="0.6", linestyle=style, zorder=0, label=f"network {what}: after {time_s:.0f} s")
     above.set_yscale("log")
-    for axis_ticks in (above.yaxis.set_major_formatter, above.yaxis.set_minor_formatter):
-        axis_ticks("{x:g}")
+    above.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    above.yaxis.set_major_formatter("{x:g}")
+    above.yaxis.set_minor_formatter(NullFormatter())
     above.set_ylabel("mean latency, ms")
     above.legend()
     below.plot([one.time_s for one in windows], [100 * one.failed_share for one in windows], color="0.6")
