@@ -14,11 +14,10 @@ import statistics
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import numpy as np
-from measuring import alternate, number, parser, print_machine, print_table
+from measuring import alternate, number, parser, print_machine, print_table, wait_for
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "agent"))
@@ -61,7 +60,7 @@ def main() -> int:
     with contextlib.ExitStack() as stack:
         stack.enter_context(_process([sys.executable, "-c", SERVER, str(len(BODY)), *map(str, server_ports)]))
         gateway = stack.enter_context(_process(app))
-        _wait_for(f"http://{HOST}:{port}/readyz")
+        wait_for(f"http://{HOST}:{port}/readyz", START_S)
         runs = {"direct": Run(server_ports, args.rate), "gateway": Run([port], args.rate, gateway.pid)}
         for run in runs.values():
             run.measure(WARM_UP_S)
@@ -152,16 +151,6 @@ def _process(command: list[str]):
     finally:
         process.terminate()
         process.wait(timeout=20)
-
-
-def _wait_for(url: str) -> None:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=1) as answer:
-            if answer.status == 200:
-                return
-        time.sleep(0.1)
-    raise SystemExit(f"{url} did not answer 200 within {START_S:g} s")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ sys.path[:0] = [str(REPOSITORY / "agent"), str(Path(__file__).parent)]
 
 from measuring import print_machine  # noqa: E402 - found through the path set above
 
+from trimtab.cli.evaluate import print_tables  # noqa: E402
 from trimtab.cli.options import count, positive  # noqa: E402
 from trimtab.cli.progress import Bar  # noqa: E402
 from trimtab.core.scenario import Scenario  # noqa: E402
@@ -30,9 +31,6 @@ from trimtab.policies.catalogue import LEARNED, PROXY_NAMES  # noqa: E402
 from trimtab.problems.base import Policy, Task, World  # noqa: E402
 from trimtab.problems.routing.problem import Routing, open_live  # noqa: E402
 from trimtab.problems.routing.scenario_files import load_scenario  # noqa: E402
-from trimtab.report.comparison import evaluation_tables, twin_against_live  # noqa: E402
-from trimtab.report.csv_files import read_evaluation  # noqa: E402
-from trimtab.report.tables import as_text, fitted_grid, twin_grid  # noqa: E402
 
 SCENARIOS = "affinity-100,speeds-70"  # one where servers suit classes differently, one where they do not
 # As many as fit: 2 scenarios x 5 repetitions x 5 policies x 60 s are 50 minutes.
@@ -132,15 +130,6 @@ def measured(world: World, field: Sequence[Policy], args: argparse.Namespace, lo
             lags_ms += [float(row["schedule_lag_ms"] or 0.0) for row in rows]
             bar.update(done, str(rows[-1]["policy"]))
     return lags_ms
-
-
-def print_tables(path: Path) -> None:
-    frame = read_evaluation(path)
-    for table in evaluation_tables(frame):
-        print(as_text(fitted_grid(table, 200)))
-    for comparison in twin_against_live(frame):
-        print(as_text(twin_grid(comparison)))
-    print(path)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """What the benchmarks share: options, machine line, alternating measurement, tables."""
 
 import argparse
+import contextlib
 import os
 import platform
 import statistics
+import time
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 
 import numba
@@ -25,6 +28,17 @@ def print_machine(title: str) -> None:
     """What was measured, and on what."""
     versions = f"Python {platform.python_version()}, numpy {np.__version__}, numba {numba.__version__}, torch {torch.__version__}"
     print(f"# {title}\n{platform.machine()}, {os.cpu_count()} cores; {versions}", flush=True)
+
+
+def wait_for(url: str, patience_s: float) -> None:
+    """Return once `url` is answered 200; ends the program where it is not within `patience_s`."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=1) as answer:
+            if answer.status == 200:
+                return
+        time.sleep(0.1)
+    raise SystemExit(f"{url} did not answer 200 within {patience_s:g} s")
 
 
 def alternate(variants: Mapping[str, Measurement], rounds: int) -> dict[str, list[float]]:

@@ -25,13 +25,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from gateway_overhead import open_loop
-from measuring import number, parser, print_machine
+from measuring import number, parser, print_machine, wait_for
 from proxies_parts import print_parts
 from proxies_rivals import HOST, REPOSITORY, RIVALS, Way, backend
 
@@ -59,7 +58,7 @@ def main() -> int:
         *backends, spare = free_ports(SERVERS + 1 + len(RIVALS))[: SERVERS + 1]
         words, command = backend(folder, backends)
         stack.enter_context(process(command))
-        wait_for(f"http://{HOST}:{backends[-1]}/")
+        wait_for(f"http://{HOST}:{backends[-1]}/", START_S)
         if args.parts:
             print_parts(folder, spare, backends, args.policy, lambda: saturate(spare, args.seconds))
             return 0
@@ -94,17 +93,6 @@ def process(command: list[str]) -> Iterator[subprocess.Popen]:
             started.wait()
 
 
-def wait_for(url: str) -> None:
-    """Return once `url` is answered 200."""
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=1) as answer:
-            if answer.status == 200:
-                return
-        time.sleep(0.1)
-    raise SystemExit(f"{url} did not answer 200 within {START_S:g} s")
-
-
 def _options() -> argparse.ArgumentParser:
     options = parser(__doc__)
     options.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -132,7 +120,7 @@ def _opened(stack: contextlib.ExitStack, way: Way) -> int | None:
     if way.command is None:
         return None
     started = stack.enter_context(process(list(way.command)))
-    wait_for(f"http://{HOST}:{way.ports[0]}{way.ready}")
+    wait_for(f"http://{HOST}:{way.ports[0]}{way.ready}", START_S)
     saturate(way.ports[0], WARM_UP_S)
     return started.pid
 

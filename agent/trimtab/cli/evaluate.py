@@ -74,7 +74,7 @@ def _body(args: argparse.Namespace) -> int:
         return max(_against_itself(problem, task, args) for task in tasks)
     _measure(problem, tasks, args, path, suite)
     if suite is None:
-        _print_tables(path)
+        print_tables(path)
     else:
         print(f"{path}: see it with python agent/visualize.py --scoreboard {path}")
     return 0
@@ -246,7 +246,8 @@ def _announce(world: World, policies: int, episodes: int) -> None:
         print(f"expected: about {policies * episodes * (world.episode_s() + 1.0) / 60:.1f} minutes", file=sys.stderr)
 
 
-def _print_tables(path: Path) -> None:
+def print_tables(path: Path) -> None:
+    """The tables of an evaluation's CSV, and where that lies, on stdout."""
     # Imported here: pandas and scipy take a second that --help and --policies list need not pay.
     from trimtab.report.comparison import evaluation_tables, twin_against_live
     from trimtab.report.csv_files import read_evaluation
