@@ -54,7 +54,7 @@ async def _break(fleet, index, fault):
         await asyncio.to_thread(fleet.servers.kill, index)
         await asyncio.sleep(REST_S)
         await asyncio.to_thread(fleet.servers.restart, index)
-        await asyncio.to_thread(fleet.learn_groups)
+        await asyncio.to_thread(fleet.learn_group, index)  # only this one: another may be frozen
     elif fault == "stop":
         fleet.signal(index, signal.SIGSTOP)
         await asyncio.sleep(REST_S)
