@@ -29,7 +29,7 @@ help:
 	@echo "make demo    the reference model against the classics in the twin, one picture, under a minute"
 	@echo "make scoreboard  every policy on the whole suite in the twin: the headroom map as CSV, Markdown and figure"
 	@echo "make bench   speed of the twin, the HTTP environment and the learner"
-	@echo "make faults  break servers, models and clients of a running gateway, a quarter of an hour; a table of what held"
+	@echo "make faults  break servers, models and clients of a running gateway, about half an hour; a table of what held"
 	@echo "make up      the testbed under Docker Compose: servers, Prometheus, Grafana; OFFLINE=1 without a registry"
 	@echo "make down    end it; VOLUMES=1 removes the stored metrics as well"
 	@echo "make logs    follow what its containers write"
