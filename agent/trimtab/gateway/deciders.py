@@ -12,7 +12,7 @@ from trimtab.core.scenario import Scenario
 from trimtab.errors import CheckpointError
 from trimtab.gateway.candidates import Canary, Shadow, TrialDecider
 from trimtab.gateway.guard import Decider, Guard, GuardedDecider, PlainDecider
-from trimtab.gateway.models import Journal, Load, ModelFile, ModelFiles, Role
+from trimtab.gateway.models import Journal, ModelFile, ModelFiles, Role
 from trimtab.gateway.router import Router
 from trimtab.policies import catalogue
 from trimtab.policies.base import Policy
@@ -72,7 +72,6 @@ class _Builder:
         self.wanted, self.scenario, self.clock = wanted, scenario, clock
         self.journal = Journal(clock)
         self.files: list[ModelFile] = []
-        self.checked: Load = lambda path: self._exploring(checked(load_model(path, scenario), path, scenario), path)
 
     def decider(self) -> Decider:
         wanted, fallback = self.wanted, catalogue.build(FALLBACK)
@@ -102,13 +101,16 @@ class _Builder:
         file.put = canary.replace
         return canary
 
-    def _exploring(self, model: Policy, path: Path) -> Policy:
-        """What is put in place of a model that has been checked: itself, or one that explores."""
-        if self.wanted.exploration is None:
-            return model
+    def checked(self, path: Path) -> Policy:
+        """What a file holds, once it has shown that it can decide; under exploration where that is wanted. Raises CheckpointError."""
+        exploration, scenario = self.wanted.exploration, self.scenario
+        if exploration is None:
+            return checked(load_model(path, scenario), path, scenario)
         from trimtab.policies.exploring import load_exploring  # by name: torch takes a second to import
 
-        return load_exploring(path, Routing.id, len(self.scenario.servers), self.wanted.exploration, catalogue.LEARNED)
+        model = load_exploring(path, Routing.id, len(scenario.servers), exploration, catalogue.LEARNED)
+        checked(model.greedy, path, scenario)  # not the model itself: every question to it moves its schedules on
+        return model
 
     def _guard(self, model: Policy | None) -> Guard:
         return Guard(model, self.clock, seed=self.wanted.seed)

@@ -9,15 +9,16 @@ from typing import Final
 import numpy as np
 
 from trimtab.core.ledger import service_estimate_s
-from trimtab.core.observation import F32, FEATURES, observation
+from trimtab.core.observation import F32, FEATURES
 from trimtab.core.request_log import F64, I64
 from trimtab.dqn.chance import Uniforms
 from trimtab.dqn.checkpoint import load_checkpoint, load_network
 from trimtab.dqn.config import DQNConfig
 from trimtab.dqn.inference import epsilon_greedy_choice, greedy_choice
-from trimtab.dqn.network import QNetwork, q_values, rehearse
+from trimtab.dqn.network import QNetwork, rehearse
 from trimtab.dqn.schedule import linear
 from trimtab.policies.base import RoutingView
+from trimtab.policies.learned import LearnedPolicy
 from trimtab.policies.load import expected_delay
 from trimtab.policies.pick import Mask
 
@@ -78,25 +79,26 @@ class Exploration:
 
 
 class ExploringPolicy:
-    """A network under exploration, among the servers of `bounded`. `seen` and `q` as those of `LearnedPolicy`."""
+    """A network under exploration, among the servers of `bounded`. `greedy` is the same network without; `seen` and `q` are its."""
 
     def __init__(self, name: str, network: QNetwork, config: DQNConfig, exploration: Exploration) -> None:
         self.name = name
-        self.seen: F32 = np.zeros((0, 0, len(FEATURES)), dtype=np.float32)
-        self.q: F32 = np.zeros((0, 0), dtype=np.float32)
-        self._network, self._config, self._exploration = network, config, exploration
+        self.greedy = LearnedPolicy(name, network)
+        self._config, self._exploration = config, exploration
 
     @property
-    def is_finite(self) -> bool:
-        """Whether every weight is a number."""
-        return all(bool(one.isfinite().all()) for one in self._network.parameters())
+    def seen(self) -> F32:
+        return self.greedy.seen
+
+    @property
+    def q(self) -> F32:
+        return self.greedy.q
 
     def reset(self, seeds: I64) -> None:
         """Nothing to forget: its chance is that of the exploration, which outlives it."""
 
     def select(self, view: RoutingView) -> I64:
-        self.seen = observation(view)
-        self.q = q_values(self._network, self.seen, np.ascontiguousarray(view.available)).numpy()
+        self.greedy.select(view)
         delay_s = expected_delay(view)
         mask = bounded(delay_s, fleet_service_s(view), view.available)
         best_known = np.argmin(np.where(mask, delay_s, np.inf), axis=1)
