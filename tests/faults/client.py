@@ -1,6 +1,8 @@
 """An HTTP/1.1 client of the campaign's own: an open loop, so that what is slow or broken does not slow the load down."""
 
 import asyncio
+import json
+import os
 from collections import Counter
 from typing import NamedTuple
 
@@ -9,6 +11,9 @@ import numpy as np
 HOST = "127.0.0.1"
 ANSWER_S = 40.0  # a request that three servers let wait for 10 s each is answered sooner
 BROKEN = 0  # the status of a request without a whole answer
+# A free connection that waited for longer is not used again, as in every client's pool: the gateway ends it after 75 s without a request,
+# and a request that is sent at that very moment is lost (RFC 9112, 9.6). One that it ends sooner is noticed here, as an unanswered request.
+KEPT_S = 30.0
 
 
 class Answer(NamedTuple):
@@ -20,6 +25,7 @@ class Answer(NamedTuple):
     status: int
     server: str  # the scenario's id of who served it; empty where the gateway answered
     matches: bool  # the answer carries the request's own id
+    why: str  # it was not answered 200, in words; empty where it was
 
     @property
     def ok(self) -> bool:
@@ -35,18 +41,24 @@ class Connection:
 
     def __init__(self, reader, writer):
         self.reader, self.writer = reader, writer
-        self.closes = False
+        self.closes = self.began = False  # as the last answer said; bytes of the present one have come
+        self.answered = 0
+        self.free_s = 0.0  # when it got free
 
     async def ask(self, method, path, identity):
         """Status, headers and body of one answer. Raises OSError, EOFError, ValueError."""
         length = "Content-Length: 2\r\n" if method == "POST" else ""
         body = "{}" if method == "POST" else ""
+        self.began = False
         self.writer.write(f"{method} {path} HTTP/1.1\r\nHost: faults\r\nX-Request-Id: {identity}\r\n{length}\r\n{body}".encode())
-        head = await self.reader.readuntil(b"\r\n\r\n")
+        first = await self.reader.readexactly(1)
+        self.began = True
+        head = first + await self.reader.readuntil(b"\r\n\r\n")
         status, *lines = head.decode("latin-1").rstrip().split("\r\n")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         content = await self.reader.readexactly(int(headers["content-length"]))
         self.closes = headers.get("connection", "").lower() == "close"
+        self.answered += 1
         return int(status.split()[1]), headers, content
 
 
@@ -58,6 +70,7 @@ class Client:
         self.answers: list[Answer] = []
         self._free: list[Connection] = []
         self._sent = 0
+        self.outlived = 0  # connections found ended when one was needed, all after KEPT_S: whoever used them would lose requests
 
     async def drive(self, rate_rps, count, seed, methods=("GET",), leave=None):
         """`count` requests at Poisson times; returns their answers. `leave(n)`: seconds after which client n goes away, or None."""
@@ -83,25 +96,57 @@ class Client:
         connection = None
         try:
             async with asyncio.timeout(patience_s or ANSWER_S):
-                connection = self._free.pop() if self._free else Connection(*await asyncio.open_connection(HOST, self.port))
+                connection = self._kept() or Connection(*await asyncio.open_connection(HOST, self.port))
                 status, headers, content = await connection.ask(method, "/job/page", identity)
             matches = headers.get("x-request-id") == identity
             server = content.decode().partition('"server": "')[2].partition('"')[0]
-        except TimeoutError:
-            if patience_s is not None:
+            why = "" if status == 200 else _reason(status, server, content)
+        except (OSError, EOFError, ValueError, KeyError) as error:
+            if patience_s is not None and isinstance(error, TimeoutError):
                 return self._drop(connection)
-        except (OSError, EOFError, ValueError, KeyError):
-            pass
-        self.answers.append(Answer(identity, due_s, asyncio.get_running_loop().time() - due_s, status, server, matches))
+            why = _loss(error, connection)
+        now_s = asyncio.get_running_loop().time()
+        self.answers.append(Answer(identity, due_s, now_s - due_s, status, server, matches, why))
         if status == BROKEN or connection.closes:
             return self._drop(connection)
+        connection.free_s = now_s
         self._free.append(connection)
         return None
+
+    def _kept(self):
+        """The connection that got free last; None where there is none, or it waited for too long."""
+        one = self._free.pop() if self._free else None
+        if one is None or asyncio.get_running_loop().time() - one.free_s <= KEPT_S:
+            return one
+        self.outlived += one.reader.at_eof()
+        return self._drop(one)
 
     @staticmethod
     def _drop(connection):
         if connection is not None:
             connection.writer.close()
+
+
+def _loss(error, connection):
+    """Why there is no whole answer, as far as a client can know."""
+    began = connection is not None and connection.began
+    if isinstance(error, TimeoutError):
+        return f"answer begun and not whole within {ANSWER_S:g} s" if began else f"no answer within {ANSWER_S:g} s"
+    if isinstance(error, ValueError | KeyError):
+        return "answer that is not proper HTTP"
+    if connection is None:
+        return f"no connection ({os.strerror(error.errno)})" if getattr(error, "errno", None) else "no connection"
+    if began:
+        return "broken off after its answer began"
+    return f"{'kept' if connection.answered else 'new'} connection ended before an answer"
+
+
+def _reason(status, server, content):
+    """A status other than 200 in words: the server's, or the gateway's own."""
+    if server:
+        return f"{status} of a server ({json.loads(content).get('error', 'no reason given')})"
+    line = content.decode().partition("\n")[0]
+    return line if line.startswith(str(status)) else str(status)
 
 
 def failed(answers):
@@ -110,9 +155,8 @@ def failed(answers):
 
 
 def told(answers):
-    """What the failed ones were answered, as text; empty where there are none."""
-    found = Counter(one.status for one in answers if not one.ok)
-    return "".join(f"; {many} x {status or 'broken off'}" for status, many in sorted(found.items()))
+    """What became of the failed ones, most frequent first, as text; empty where there are none."""
+    return "".join(f"; {many} x {why}" for why, many in Counter(one.why for one in answers if not one.ok).most_common())
 
 
 def p99_ms(answers, since_s=0.0, until_s=float("inf")):

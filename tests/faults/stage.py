@@ -164,7 +164,9 @@ async def gateway(urls, *decider, seed=0):
     options = decider or ("--policy", "sed-online")
     command = [sys.executable, str(REPOSITORY / "agent" / "app.py"), *options, "--scenario", str(SCENARIO)]
     command += ["--servers", ",".join(urls), "--port", str(port), "--seed", str(seed)]
-    with tempfile.TemporaryFile() as log, subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log) as process:
+    # In a session of its own, as a service manager starts it: Linux shares processors among sessions, and it would go halves with the load.
+    settings = {"stdout": subprocess.DEVNULL, "start_new_session": True}
+    with tempfile.TemporaryFile() as log, subprocess.Popen(command, stderr=log, **settings) as process:
         try:
             await until(lambda: process.poll() is not None or _ready(port), START_S, "the gateway was not ready")
             _check_alive(process, log)
