@@ -80,11 +80,14 @@ train: $(VENV)/kernels.stamp
 	$(PY) agent/visualize.py --csv "$$out/metrics/training_metrics.csv" "$$out/metrics/evaluation.csv" \
 	  "$$out/metrics/evaluation_live.csv" --out "$$out/metrics/plots"
 
+# Files of tests are shared out to two processes, in their order: the long ones are not among the last. The Compose stack takes fixed
+# ports and the whole machine, so its tests run after all others, alone.
 test: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(PY) -m pytest -rs
+	$(PY) -m pytest -rs --numprocesses 2 --dist loadfile --no-loadscope-reorder --ignore tests/docker
+	$(PY) -m pytest -rs tests/docker
 
 demo: $(VENV)/kernels.stamp
 	@$(PY) agent/evaluate_dqn.py --model Models/reference.pth --episodes 10 --csv $(DEMO)/evaluation.csv --overwrite \

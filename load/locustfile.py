@@ -34,6 +34,8 @@ def _add_options(parser: argparse.ArgumentParser, **_: Any) -> None:
 @events.init.add_listener
 def _set_up(environment: Environment, **_: Any) -> None:
     """Ends the program in one line where the options make no sense. Workers take theirs from the master."""
+    # Python itself would raise it in whichever greenlet is running, and the request of that one would be lost from the counts.
+    gevent.signal_handler(signal.SIGINT, _interrupt)
     runner = environment.runner
     performer = None if isinstance(runner, MasterRunner) else Performer(environment)
     if isinstance(runner, WorkerRunner):
@@ -43,6 +45,10 @@ def _set_up(environment: Environment, **_: Any) -> None:
     except TrimtabError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt  # which gevent hands to the main greenlet, where Locust waits for it
 
 
 def _conduct(environment: Environment, performer: Performer | None) -> None:

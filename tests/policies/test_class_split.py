@@ -32,6 +32,12 @@ def test_the_unit_of_time_does_not_matter():
     assert split(means * 1e-4, np.ones(5), shares) == pytest.approx(split(means, np.ones(5), shares), abs=1e-6)
 
 
+def test_the_same_numbers_give_the_same_split_to_the_last_bit():
+    means, shares = np.random.default_rng(5).lognormal(-4, 1, (9, 4)), np.array([0.4, 0.3, 0.2, 0.1])
+    posed = (means, np.arange(1, 10), shares)
+    assert np.array_equal(split(*posed), split(*posed))
+
+
 def test_numbers_without_a_split_are_an_error():
     with pytest.raises((UsageError, ValueError)):
         split(np.array([[np.nan], [1.0]]), ONE_EACH, np.array([1.0]))

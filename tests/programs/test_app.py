@@ -12,6 +12,8 @@ import urllib3
 
 from tiny_runs import AGENT, write_scenario
 from trimtab.cli.app import main
+from trimtab.fleets.local import LocalServers, free_ports
+from trimtab.problems.routing.scenario_files import load_scenario
 
 NOBODY = "http://127.0.0.1:9"  # the discard port: nothing answers there
 PATIENCE_S = 60.0
@@ -19,8 +21,7 @@ PATIENCE_S = 60.0
 
 @pytest.fixture
 def port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
+    return free_ports(1)[0]
 
 
 class Running:
@@ -45,12 +46,21 @@ class Running:
         return self.process.returncode, out, err
 
 
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory):
+    """Servers of the tiny scenario for every gateway of a file that need not start its own; no test harms them."""
+    with LocalServers(load_scenario(str(write_scenario(tmp_path_factory.mktemp("fleet"))))) as servers:
+        yield ",".join(servers.urls)
+
+
 @pytest.fixture
-def start(tmp_path, port):
-    """Start app.py with the tiny scenario, wait for its two lines."""
+def start(tmp_path, port, fleet):
+    """Start app.py with the tiny scenario, wait for its two lines. Without --servers it gets those of `fleet`, unless `own_servers`."""
     started = []
 
-    def begin(*words):
+    def begin(*words, own_servers=False):
+        if not own_servers and "--servers" not in words:
+            words = (*words, "--servers", fleet)
         command = [sys.executable, str(AGENT / "app.py"), "--scenario", str(write_scenario(tmp_path)), "--port", str(port), *words]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         started.append(process)
@@ -68,7 +78,7 @@ def start(tmp_path, port):
 
 
 def test_it_routes_and_sigterm_ends_it_with_0(start):
-    gateway = start("--policy", "sed-online")
+    gateway = start("--policy", "sed-online", own_servers=True)
     for number in range(20):
         answer = gateway.get("/job/a" if number % 2 else "/job/b?x=1")
         assert answer.status == 200
@@ -84,7 +94,7 @@ def test_it_routes_and_sigterm_ends_it_with_0(start):
 
 
 def test_ctrl_c_ends_it_with_130(start):
-    code, _, err = start("--policy", "p2c").end(signal.SIGINT)
+    code, _, err = start("--policy", "p2c", own_servers=True).end(signal.SIGINT)
     assert (code, err.splitlines()[-1]) == (130, "interrupted")
     assert "Traceback" not in err
 

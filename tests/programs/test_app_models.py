@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from gateway.test_models import garbage, nan, replace, write
-from programs.test_app import NOBODY, port, start, wait_until  # noqa: F401 -- fixtures
+from programs.test_app import NOBODY, fleet, port, start, wait_until  # noqa: F401 -- fixtures
 
 SMALL = {"servers": 2}
 

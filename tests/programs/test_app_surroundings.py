@@ -5,10 +5,10 @@ import socket
 
 import pytest
 
-from programs.test_app import port, start
+from programs.test_app import fleet, port, start
 from trimtab.cli.app import build_parser, main
 
-__all__ = ["port", "start"]  # fixtures
+__all__ = ["fleet", "port", "start"]  # fixtures
 
 
 @pytest.mark.parametrize(

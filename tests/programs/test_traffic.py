@@ -25,9 +25,15 @@ PATIENCE_S = 120.0
 LEARNER_ARGS = [word for key, value in (LEARNER | {"decisions_per_update": 8}).items() for word in ("--set", f"{key}={value}")]
 
 
-@pytest.fixture
-def servers(tmp_path):
-    with LocalServers(load_scenario(str(write_scenario(tmp_path)))) as local:
+@pytest.fixture(scope="module")
+def scenario_file(tmp_path_factory):
+    return write_scenario(tmp_path_factory.mktemp("scenario"))
+
+
+@pytest.fixture(scope="module")
+def servers(scenario_file):
+    """The same servers for all tests: no test here harms one, and they keep nothing from one request to the next."""
+    with LocalServers(load_scenario(str(scenario_file))) as local:
         yield local.urls
 
 
@@ -37,7 +43,7 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def learner(tmp_path, servers, folder):
+def learner(scenario_file, servers, folder):
     """Start train_dqn.py beside a gateway; the process, and the gateway's address. No process is left behind."""
     (port,) = free_ports(1)
     started = []
@@ -59,7 +65,7 @@ def learner(tmp_path, servers, folder):
         until(lambda: process.poll() is not None or answers(f"http://127.0.0.1:{port}"))
         return process, f"http://127.0.0.1:{port}"
 
-    begin.new = ("--traffic", "gateway", "--scenario", str(tmp_path / "tiny.toml"), "--servers", ",".join(servers), *LEARNER_ARGS)
+    begin.new = ("--traffic", "gateway", "--scenario", str(scenario_file), "--servers", ",".join(servers), *LEARNER_ARGS)
     yield begin
     for process in started:
         process.kill()

@@ -2,6 +2,8 @@
 
 import socket
 import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 import urllib3
@@ -10,12 +12,12 @@ from tiny_runs import LEARNER_ARGS, shorten, write_scenario
 from trimtab.cli import evaluate, train, watching
 from trimtab.dqn.errors import LearningError
 from trimtab.experiments.curriculum import Phase
+from trimtab.fleets.local import free_ports
 
 
 @pytest.fixture
 def port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
+    return free_ports(1)[0]
 
 
 @pytest.fixture
@@ -83,7 +85,8 @@ def test_learning_that_broke_down_is_seen_before_the_run_ends(tmp_path, port, mo
         raise LearningError("loss is not finite")
         yield
 
-    monkeypatch.setattr(watching.time, "sleep", look)
+    # The name in this module alone: whatever else waits, such as for a child process, sleeps before the page is there or after.
+    monkeypatch.setattr(watching, "time", SimpleNamespace(sleep=look, time=time.time))
     monkeypatch.setattr("trimtab.experiments.session.TrainingSession.run", broken)
     assert training(tmp_path, port, "--episodes", "20") == 1
     assert "loss is not finite" in capsys.readouterr().err

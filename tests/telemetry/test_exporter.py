@@ -7,13 +7,13 @@ import pytest
 import urllib3
 from prometheus_client import CollectorRegistry, Counter
 
+from trimtab.fleets.local import free_ports
 from trimtab.telemetry.exporter import LOOPBACK, Exporter, PortTakenError, default_addresses, interface_address
 
 
 @pytest.fixture
 def port():
-    with socket.create_server((LOOPBACK, 0)) as probe:
-        return probe.getsockname()[1]
+    return free_ports(1)[0]
 
 
 @pytest.fixture
