@@ -88,7 +88,8 @@ def test_overwrite_replaces(words, tmp_path):
     (tmp_path / "evaluation.csv").write_text("of an earlier evaluation\n")
     assert main(["--policies", "p2c", "--episodes", "1", "--overwrite", *words]) == 0
     assert len(rows_of(tmp_path / "evaluation.csv")) == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluation.csv", "tiny.toml"]
+    beside = ["evaluation_latency.csv", "evaluation_shares.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluation.csv", *beside, "tiny.toml"]
 
 
 def test_rows_measured_before_an_interruption_are_kept(words, tmp_path, monkeypatch):

@@ -39,7 +39,7 @@ def test_a_suite_becomes_a_scoreboard(suite, tmp_path, capsys):
     assert list(dict.fromkeys(row["scenario"] for row in rows_of(path))) == ["tiny", "family:speeds:2"]
     assert f"visualize.py --scoreboard {path}" in capsys.readouterr().out
     assert visualize(["--scoreboard", str(path), "--suite", str(suite), "--out", str(tmp_path / "board")]) == 0
-    assert {one.name for one in (tmp_path / "board").iterdir()} == {"scoreboard.csv", "scoreboard.md", "scoreboard.png"}
+    assert {one.name for one in (tmp_path / "board").iterdir()} == {"scoreboard.csv", "scoreboard.md", "scoreboard.png", "report.html"}
     text = (tmp_path / "board" / "scoreboard.md").read_text()
     assert "| tiny |" in text
     assert "| family:speeds:2 |" in text
@@ -103,7 +103,7 @@ def test_what_makes_no_sense_is_one_line(words, message, tmp_path, capsys):
     ("words", "code", "message"),
     [
         (["--scoreboard", "none.csv"], 1, "none.csv does not exist"),
-        (["--scoreboard", "none.csv", "--reference", "dqn"], 2, "leave out --csv and --reference"),
+        (["--scoreboard", "none.csv", "--reference", "dqn"], 2, "leave --reference out"),
         (["--suite", "twin"], 2, "--scoreboard CSV"),
     ],
 )

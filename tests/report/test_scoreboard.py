@@ -12,7 +12,7 @@ from trimtab.errors import ResultsError
 from trimtab.experiments.statistics import Interval
 from trimtab.report.scoreboard import BLIND, CLASSICAL, Naming, catalogue_kinds, gap_closed, scoreboard, with_costs
 from trimtab.report.scoreboard_figure import scoreboard_drawing
-from trimtab.report.scoreboard_tables import scoreboard_csv, scoreboard_grids, scoreboard_markdown
+from trimtab.report.scoreboard_tables import scoreboard_csv, scoreboard_grids, scoreboard_markdown, summary
 
 LUCK = np.array([10.0, 20.0, 30.0, 40.0])  # of four episodes, shared by all policies: mean 25
 # As multiples of the luck, so that paired intervals have no width.
@@ -173,6 +173,13 @@ def test_csv_has_a_line_a_scenario_and_blanks_where_nothing_was_measured():
     assert (line["best_class_blind_policy"], line["best_class_blind_cost_ms"], line["best_class_blind_p99_ms"]) == ("p2c", "100", "")
     assert (line["dqn_vs_sed_online_percent"], line["dqn_vs_sed_online_verdict"]) == ("-25", "better")
     assert (line["gap_closed_oracle_moods"], line["gap_closed_oracle_greedy"]) == ("", "0.5")
+
+
+def test_the_summary_counts_words():
+    said = summary(scoreboard(pd.concat([small(), small("t", dqn=10.0)])))
+    assert "Against sed-online, dqn is better on 1, worse on 1 and not found different on 0 of 2 scenarios." in said
+    frame = small()
+    assert summary(scoreboard(frame[frame["policy"] != "dqn"])).startswith("dqn was not evaluated")
 
 
 def test_the_figure_is_the_same_for_the_same_rows():

@@ -13,6 +13,7 @@ from trimtab.cli.progress import Bar
 from trimtab.core.tally import Tallies
 from trimtab.errors import ResultsError, UsageError
 from trimtab.experiments.csv_log import CsvLog
+from trimtab.experiments.details import COLUMNS, Details, beside
 from trimtab.experiments.evaluate import Row, evaluate, evaluation_columns
 from trimtab.experiments.runs import RunFolder
 from trimtab.paths import REPOSITORY, models_dir
@@ -83,15 +84,15 @@ def _body(args: argparse.Namespace) -> int:
 def _measure(problem: Problem, tasks: Sequence[Task], args: argparse.Namespace, path: Path, suite: Suite | None = None) -> None:
     """Write the rows of every task to `path`, all mistakes that can be seen beforehand being errors beforehand."""
     jobs, names = spread.chosen_jobs(args), _policy_names(args.policies, problem, tasks, with_model=args.model is not None)
-    if path.exists() and not args.overwrite:
-        raise ResultsError(f"{path} exists; replace it with --overwrite or write elsewhere with --csv")
+    _require_free(path, args.overwrite)
     model = _model(args.model, names, RunFolder(args.out or models_dir()), problem)
     for task in tasks:
         problem.choices(task)  # raises for a scenario that is wrong
         _policies(problem, task, names, model)
     partial = CsvLog(path.with_name(f"{path.name}.partial"), evaluation_columns(problem))
     _discard(partial.path)
-    seen = _Seen(partial, EvaluationPage(problem.evaluation_metrics), Tallies())
+    details = Details(args.episodes or EPISODES[args.backend])
+    seen = _Seen(partial, EvaluationPage(problem.evaluation_metrics), Tallies(), details)
     with watching.page(args, watching.EVALUATION_PORT, (seen.page, TallyCollector(seen.tallies))):
         try:
             if jobs > 1:
@@ -100,16 +101,20 @@ def _measure(problem: Problem, tasks: Sequence[Task], args: argparse.Namespace, 
                 for task in tasks:
                     _evaluate(problem, task, _policies(problem, task, names, model), args, seen)
         finally:
-            _publish(partial.path, path)
+            if _publish(partial.path, path):
+                details.write(path)
+    if jobs > 1:
+        print("rows only: latency distributions, shares and timelines are written with --jobs 1", file=sys.stderr)
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """Where measured rows go: the file, and the page of whoever watches."""
+    """Where measured rows go: the file, the page of whoever watches, and the files about single requests."""
 
     log: CsvLog
     page: EvaluationPage
     tallies: Tallies
+    details: Details
 
     def add(self, rows: Sequence[Row]) -> None:
         self.write(rows)
@@ -179,7 +184,7 @@ def _evaluate(problem: Problem, task: Task, policies: Sequence[Policy], args: ar
         _announce(world, len(policies), episodes)
         rounds = len(policies) * (1 if task.backend == "twin" else episodes)
         with Bar(f"evaluating {world.scenario_id}", rounds) as bar:
-            for done, rows in enumerate(evaluate(world, policies, episodes, args.seed or 0, seen.tallies), start=1):
+            for done, rows in enumerate(evaluate(world, policies, episodes, args.seed or 0, seen.tallies, seen.details), start=1):
                 seen.add(rows)
                 bar.update(done, f"{rows[-1]['policy']}")
     finally:
@@ -224,12 +229,24 @@ def _lost_reward(row: Mapping[str, float]) -> float:
     return -row["total_reward"]
 
 
-def _publish(partial: Path, path: Path) -> None:
-    """Rows that were measured are kept, also after Ctrl-C; where there are none, what was there before stays."""
+def _require_free(path: Path, overwrite: bool) -> None:
+    """Raise where results would be replaced unasked, or where a later evaluation's files would bear the name of this one."""
+    if path.stem.endswith(tuple(f"_{kind}" for kind in COLUMNS)):
+        kept = ", ".join(f"_{kind}.csv" for kind in COLUMNS)
+        raise UsageError(f"--csv {path}: names that end in {kept} are kept for the files beside an evaluation; choose another name")
+    for one in (path, *(beside(path, kind) for kind in COLUMNS)):
+        if one.exists() and not overwrite:
+            raise ResultsError(f"{one} exists; replace it with --overwrite or write elsewhere with --csv")
+
+
+def _publish(partial: Path, path: Path) -> bool:
+    """Were there rows? They are kept, also after Ctrl-C; where there are none, what was there before stays."""
     if partial.exists() and partial.read_text(encoding="utf-8").count("\n") > 1:
         partial.replace(path)
-    elif partial.exists():
+        return True
+    if partial.exists():
         partial.unlink()
+    return False
 
 
 def _discard(partial: Path) -> None:

@@ -4,11 +4,15 @@ import argparse
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trimtab.cli import command
 from trimtab.errors import UsageError
 from trimtab.paths import models_dir
 from trimtab.problems.suites import load_suite
+
+if TYPE_CHECKING:
+    from trimtab.report.html import BoardFile
 
 EXAMPLES = """\
 python agent/visualize.py
@@ -18,7 +22,9 @@ python agent/visualize.py --csv twin.csv live.csv --out plots
 python agent/visualize.py --reference sed-online
     compare every policy with sed-online instead of dqn
 python agent/visualize.py --scoreboard Models/scoreboard/evaluation.csv
-    the headroom map of a suite: scoreboard.csv, scoreboard.md and scoreboard.png beside the file
+    the headroom map of a suite: scoreboard.csv, scoreboard.md, scoreboard.png and report.html beside the file
+python agent/visualize.py --csv Models/metrics/evaluation.csv --scoreboard Models/scoreboard/evaluation.csv
+    one report with both
 """
 
 
@@ -38,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="results files, recognised from their columns (default: training_metrics.csv and evaluation*.csv in Models/metrics)",
     )
-    parser.add_argument("--scoreboard", type=Path, metavar="CSV", help="write the scoreboard of an evaluated suite instead")
+    parser.add_argument("--scoreboard", type=Path, metavar="CSV", help="an evaluated suite, for the headroom map; alone or beside --csv")
     parser.add_argument("--suite", metavar="NAME", help="suite whose groups and labels a scoreboard shows (default twin)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: plots/ beside the first file)")
     parser.add_argument("--reference", metavar="POLICY", help="policy that the tables compare with (default: dqn, else sed-online)")
@@ -46,33 +52,31 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _draw(options: argparse.Namespace) -> int:
-    if options.scoreboard:
-        return _scoreboard(options)
-    if options.suite:
+    if options.suite and not options.scoreboard:
         raise UsageError("--suite names the scenarios of a scoreboard; give its rows with --scoreboard CSV")
+    if options.scoreboard and options.reference and not options.csv:
+        raise UsageError("--scoreboard compares with fixed policies, and --reference is for the tables of --csv; leave --reference out")
     # Imported here: pandas, scipy and matplotlib take seconds, and --help or a mistyped option should not wait for them.
     from trimtab.report.csv_files import results_in
-    from trimtab.report.writing import write_report
+    from trimtab.report.writing import write_report, write_scoreboard
 
-    csv_files = options.csv or results_in(models_dir() / "metrics")
-    out = options.out or csv_files[0].parent / "plots"
-    written = write_report(csv_files, out, _command_line(options), options.reference)
+    csv_files = options.csv or ([] if options.scoreboard else results_in(models_dir() / "metrics"))
+    out = options.out or (csv_files[0].parent / "plots" if csv_files else options.scoreboard.parent)
+    board = _board(options) if options.scoreboard else None
+    for path in write_scoreboard(board, out) if board else []:
+        print(f"wrote {path}")
+    written = write_report(csv_files, out, _command_line(options), options.reference, board)
     print(f"wrote {len(written) - 1} figures into {out}")
     print(f"wrote {written[-1]}")
     return 0
 
 
-def _scoreboard(options: argparse.Namespace) -> int:
-    if options.csv or options.reference:
-        raise UsageError("--scoreboard draws one file against fixed references; leave out --csv and --reference")
+def _board(options: argparse.Namespace) -> "BoardFile":
     from trimtab.report.scoreboard import Naming
-    from trimtab.report.writing import write_scoreboard
+    from trimtab.report.writing import read_scoreboard
 
     suite = load_suite(options.suite or "twin")
-    naming = Naming({one.id: (one.group, one.label) for one in suite.entries})
-    for path in write_scoreboard(options.scoreboard, options.out or options.scoreboard.parent, naming):
-        print(f"wrote {path}")
-    return 0
+    return read_scoreboard(options.scoreboard, Naming({one.id: (one.group, one.label) for one in suite.entries}))
 
 
 def _command_line(options: argparse.Namespace) -> str:
@@ -80,8 +84,7 @@ def _command_line(options: argparse.Namespace) -> str:
     words = ["python", "agent/visualize.py"]
     if options.csv:
         words += ["--csv", *(str(path) for path in options.csv)]
-    if options.out:
-        words += ["--out", str(options.out)]
-    if options.reference:
-        words += ["--reference", options.reference]
+    for name in ("scoreboard", "suite", "out", "reference"):
+        if getattr(options, name):
+            words += [f"--{name}", str(getattr(options, name))]
     return shlex.join(words)

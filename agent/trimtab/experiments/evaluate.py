@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from trimtab.core.tally import Tallies
+from trimtab.experiments.details import Details
 from trimtab.experiments.loop import play_out
 from trimtab.problems.base import I64, BatchEnv, Policy, Problem, World
 
@@ -37,10 +38,17 @@ class _Stopwatch:
         return actions
 
 
-def evaluate(world: World, policies: Sequence[Policy], episodes: int, seed: int, tallies: Tallies | None = None) -> Iterator[list[Row]]:
+def evaluate(
+    world: World,
+    policies: Sequence[Policy],
+    episodes: int,
+    seed: int,
+    tallies: Tallies | None = None,
+    details: Details | None = None,
+) -> Iterator[list[Row]]:
     """Rows of one policy (twin: all its episodes; live: one episode), policies interleaved and their order rotated.
 
-    Decisions and outcomes are counted in `tallies`, if given.
+    Decisions and outcomes are counted in `tallies`, and requests handed to `details`, if given.
     """
     env = world.evaluation_env(episodes)
     rivals = {policy.name: world.rival_env(policy.name) for policy in policies}
@@ -53,7 +61,10 @@ def evaluate(world: World, policies: Sequence[Policy], episodes: int, seed: int,
             rival = rivals[policy.name]
             if tallies is not None:
                 (rival or env).count_into(tallies, policy.name)
-            yield _run(world, env, policy, numbers, seed) if rival is None else _run_rival(world, rival, policy, numbers, seed)
+            rows = _run(world, env, policy, numbers, seed) if rival is None else _run_rival(world, rival, policy, numbers, seed)
+            if details is not None:
+                details.add(world, policy.name, rival or env)
+            yield rows
 
 
 def _run(world: World, env: BatchEnv, policy: Policy, numbers: Sequence[int], seed: int) -> list[Row]:

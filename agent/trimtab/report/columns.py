@@ -1,6 +1,7 @@
 """What the columns of the results files are called in front of people, in which unit, and how a number of each is written."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from trimtab.experiments.statistics import Interval
@@ -38,6 +39,13 @@ DECISION_TIME = Metric("decision_us", "decision time", "µs")
 EVALUATION_TABLE = (MEAN_LATENCY, P50_LATENCY, P95_LATENCY, P99_LATENCY, ERROR_RATE, SLO_ATTAINMENT, GINI, OPTIMAL_RATE)
 # Known columns that the table leaves to the CSV: they describe the run rather than rank policies.
 UNTABLED = (*KEYS, "requests", "p999_latency_ms", "throughput_rps", "utilization_std", "total_reward", "decision_us", "schedule_lag_ms")
+
+
+def episodes(counts: Iterable[int]) -> str:
+    """`50 episodes`, or `3 to 5 episodes` where policies differ."""
+    found = sorted(set(counts))
+    spread = str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
+    return f"{spread} episode" + ("" if found == [1] else "s")
 
 
 def number(value: float, decimals: int) -> str:

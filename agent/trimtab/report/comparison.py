@@ -17,7 +17,7 @@ from trimtab.experiments.statistics import (
     paired_test,
     rank_correlation,
 )
-from trimtab.report.columns import EVALUATION_TABLE, MEAN_LATENCY, P50_LATENCY, P99_LATENCY, TOTAL_REWARD, UNTABLED, Metric
+from trimtab.report.columns import EVALUATION_TABLE, MEAN_LATENCY, P50_LATENCY, P99_LATENCY, TOTAL_REWARD, UNTABLED, Metric, episodes
 
 TWIN = "twin"
 REFERENCES = ("dqn", "sed-online")
@@ -54,6 +54,11 @@ class EvaluationTable:
     def subject(self) -> str:
         """What titles and captions call this table."""
         return f"{self.scenario} on {self.backend}"
+
+    @property
+    def episodes(self) -> str:
+        """`50 episodes`, or `3 to 5 episodes` where policies differ."""
+        return episodes(row.episodes for row in self.rows)
 
 
 @dataclass(frozen=True)

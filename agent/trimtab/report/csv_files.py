@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from trimtab.errors import ResultsError
+from trimtab.experiments.details import COLUMNS, beside, kind_of
 from trimtab.report.columns import KEYS
 
 TRAINING_COMMAND = "python agent/train_dqn.py"
@@ -14,7 +15,8 @@ EVALUATION_COMMAND = "python agent/evaluate_dqn.py"
 # The columns that every problem writes; a problem declares the others itself, so their absence is not an error.
 TRAINING_REQUIRED = ("episode", "phase", "backend", "total_reward")
 EVALUATION_REQUIRED = (*KEYS, "total_reward", "decision_us")
-TEXT_COLUMNS = ("scenario", "backend", "policy", "phase")
+TEXT_COLUMNS = ("scenario", "backend", "policy", "phase", "server", "class", "fault")
+DETAIL_ENDINGS = tuple(f"_{kind}" for kind in COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Results:
     training: pd.DataFrame | None = None
     evaluation: pd.DataFrame | None = None
     rows: dict[Path, int] = field(default_factory=dict)
+    details: dict[Path, tuple[str, pd.DataFrame]] = field(default_factory=dict)  # kind and rows of the files beside evaluations
 
 
 def read_training(path: Path) -> pd.DataFrame:
@@ -37,31 +40,48 @@ def read_evaluation(path: Path) -> pd.DataFrame:
 
 
 def read_results(paths: Sequence[Path]) -> Results:
-    """All `paths`, each recognised from its columns. Raises ResultsError, also for a second training run or a repeated row."""
+    """All `paths`, each recognised from its columns, and what lies beside an evaluation.
+
+    Raises ResultsError, also for a second training run or a repeated row.
+    """
     training: dict[Path, pd.DataFrame] = {}
     evaluation: dict[Path, pd.DataFrame] = {}
-    for path in dict.fromkeys(paths):
+    details: dict[Path, tuple[str, pd.DataFrame]] = {}
+    for path in _with_details(paths):
         frame = _read(path, f"written by `{TRAINING_COMMAND}` or `{EVALUATION_COMMAND}`")
-        if _is_training(path, frame.columns):
+        kind = kind_of(list(frame.columns))
+        if kind is not None:
+            details[path] = (kind, _checked_numbers(path, frame))
+        elif _is_training(path, frame.columns):
             training[path] = _training(path, frame)
         else:
             evaluation[path] = _evaluation(path, frame)
     if len(training) > 1:
         names = ", ".join(str(path) for path in training)
         raise ResultsError(f"found {len(training)} training files ({names}); one report shows one run: give one of them")
-    rows = {path: len(frame) for path, frame in (training | evaluation).items()}
-    return Results(next(iter(training.values()), None), _joined(evaluation) if evaluation else None, rows)
+    rows = {path: len(frame) for path, frame in (training | evaluation).items()} | {path: len(one) for path, (_, one) in details.items()}
+    return Results(next(iter(training.values()), None), _joined(evaluation) if evaluation else None, rows, details)
 
 
 def results_in(folder: Path) -> list[Path]:
     """The results files of a metrics folder: training_metrics.csv and every evaluation*.csv. Raises ResultsError where there is none."""
-    found = [path for path in (folder / "training_metrics.csv",) if path.is_file()] + sorted(folder.glob("evaluation*.csv"))
+    evaluations = [path for path in sorted(folder.glob("evaluation*.csv")) if not path.stem.endswith(DETAIL_ENDINGS)]
+    found = [path for path in (folder / "training_metrics.csv",) if path.is_file()] + evaluations
     if not found:
         raise ResultsError(
             f"{folder} holds neither training_metrics.csv nor evaluation.csv; "
             f"write them with `{TRAINING_COMMAND}` or `{EVALUATION_COMMAND}`, or name files with --csv"
         )
     return found
+
+
+def _with_details(paths: Sequence[Path]) -> list[Path]:
+    """Each path once, and after it the files that its evaluation left beside it."""
+    wanted: dict[Path, Path] = {}
+    for path in paths:
+        for one in (path, *(place for place in (beside(path, kind) for kind in COLUMNS) if place.is_file())):
+            wanted.setdefault(one.resolve(), one)
+    return list(wanted.values())
 
 
 def _is_training(path: Path, columns: pd.Index) -> bool:

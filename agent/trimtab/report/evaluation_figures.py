@@ -73,7 +73,7 @@ def _dot_plot(name: str, table: EvaluationTable, metrics: Sequence[Metric]) -> D
     panels[0].set_ylim(len(table.rows) - 0.5, -0.5)
     for row, label in zip(table.rows, panels[0].get_yticklabels(), strict=True):
         label.set_fontweight("bold" if row.policy == LEARNED else "normal")
-    title = f"{table.subject}: {', '.join(metric.title for metric in metrics)} by policy"
+    title = f"{table.subject}: {', '.join(metric.title for metric in metrics)} by policy, {table.episodes}"
     set_title(figure, title)
     return Drawing(name, title, _dot_caption(table, metrics), png(figure), table.subject)
 
@@ -96,6 +96,8 @@ def _dots(axes: Axes, table: EvaluationTable, metric: Metric) -> None:
     log = metric.column.endswith("_ms") and len(positive) > 1 and max(positive) > LOG_FROM * min(positive)
     axes.set_xlabel(metric.heading + (" (log)" if log else ""), fontsize=9)
     axes.margins(x=0.08)
+    if not any(estimates):
+        axes.set_xlim(-0.05, 1)  # where all is zero, matplotlib would zoom in to 1e-17
     soften(axes)
     if log:
         log_scale(axes, "x")
@@ -122,7 +124,7 @@ def _scatter(name: str, comparison: TwinComparison) -> Drawing | None:
     panels = figure.subplots(1, len(metrics), squeeze=False)[0]
     for axes, metric in zip(panels, metrics, strict=True):
         _against(axes, comparison, metric)
-    title = f"{comparison.scenario}: latency in the twin against {comparison.live_backend}"
+    title = f"{comparison.scenario}: latency in the twin against {comparison.live_backend}{_shared(comparison)}"
     set_title(figure, title)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=LEGEND_COLUMNS, frameon=False, fontsize=9)
@@ -131,6 +133,12 @@ def _scatter(name: str, comparison: TwinComparison) -> Drawing | None:
         "order along both axes mean that the twin ranks policies as the live fleet does."
     )
     return Drawing(name, title, caption, png(figure))
+
+
+def _shared(comparison: TwinComparison) -> str:
+    """How many episodes both worlds ran, for the title; empty where they ran different ones."""
+    most = max(row.episodes for row in comparison.rows)
+    return f", {most} shared episode{'' if most == 1 else 's'}" if most else ""
 
 
 def _points(comparison: TwinComparison, metric: Metric) -> list[tuple[str, float, float]]:

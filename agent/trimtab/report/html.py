@@ -6,13 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 
 import pandas as pd
 
 from trimtab.report.comparison import EvaluationTable, TwinComparison
 from trimtab.report.csv_files import EVALUATION_COMMAND, TRAINING_COMMAND, Results
+from trimtab.report.details import Details
 from trimtab.report.drawing import Drawing
-from trimtab.report.tables import as_html, evaluation_grid, twin_grid
+from trimtab.report.scoreboard import Scoreboard
+from trimtab.report.scoreboard_tables import scoreboard_grids, summary
+from trimtab.report.tables import as_html, evaluation_grid, twin_grid, with_kinds
 from trimtab.report.training_figures import phase_name
 
 STYLE = """
@@ -22,7 +26,7 @@ STYLE = """
 body { margin: 0 auto; max-width: 76rem; padding: 1rem; color: var(--ink); background: var(--paper);
   font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
-a { color: inherit; } nav a { margin-right: 1rem; }
+a { color: inherit; } nav a { display: inline-block; margin-right: 1rem; }
 figure { margin: 1.5rem 0; }
 figure img { display: block; width: 100%; min-width: 42rem; max-width: 58rem;
   height: auto; background: #fff; border: 1px solid var(--line); }
@@ -37,8 +41,19 @@ tbody th { font-weight: 500; position: sticky; left: 0; background: var(--paper)
 .facts th, .facts td { white-space: normal; overflow-wrap: break-word; text-align: left; vertical-align: top; }
 .facts th { position: static; min-width: 7rem; max-width: 22rem; }
 pre { overflow-x: auto; background: var(--head); padding: .6rem; border-radius: 4px; }
+@media (max-width: 40rem) { .facts th, .facts td { display: block; border-bottom: 0; } .facts td { padding-left: 1.5rem; } }
 @media print { .wide { overflow: visible; } }
 """
+
+
+@dataclass(frozen=True)
+class BoardFile:
+    """A scoreboard, its figure, and the file whose rows it judges."""
+
+    path: Path
+    rows: int
+    board: Scoreboard
+    drawing: Drawing
 
 
 @dataclass(frozen=True)
@@ -49,10 +64,19 @@ class Contents:
     learning: Sequence[Drawing]
     tables: Sequence[EvaluationTable]
     evaluation: Sequence[Drawing]
+    details: Details
+    board: BoardFile | None
     comparisons: Sequence[TwinComparison]
     twin: Sequence[Drawing]
     command: str
     config: Mapping[str, object] | None = None
+
+    @property
+    def drawings(self) -> list[Drawing]:
+        """Every figure of the page, in its order."""
+        details = self.details
+        board = [] if self.board is None else [self.board.drawing]
+        return [*self.learning, *self.evaluation, *details.latency, *details.shares, *details.timelines, *board, *self.twin]
 
 
 def page(contents: Contents) -> str:
@@ -61,6 +85,10 @@ def page(contents: Contents) -> str:
         ("run", "What was run", _what_was_run(contents)),
         ("learning", "Learning", _figures(contents.learning)),
         ("evaluation", "Evaluation", _evaluation(contents)),
+        ("latency", "Latency of single requests", _latency(contents.details)),
+        ("shares", "Who gets the requests", _figures(contents.details.shares)),
+        ("faults", "Faults over time", _figures(contents.details.timelines)),
+        ("headroom", "Headroom map", _headroom(contents.board)),
         ("twin", "Twin against live", _twin(contents)),
     ]
     present = [section for section in sections if section[2]]
@@ -77,6 +105,8 @@ def page(contents: Contents) -> str:
 def _what_was_run(contents: Contents) -> str:
     results = contents.results
     facts = [(str(path), f"{count} rows") for path, count in results.rows.items()]
+    if contents.board is not None:
+        facts.append((f"{contents.board.path} (scoreboard)", f"{contents.board.rows} rows"))
     if results.training is not None:
         facts += _training_facts(results.training)
     if results.evaluation is not None:
@@ -117,10 +147,23 @@ def _evaluation(contents: Contents) -> str:
     parts = [caption]
     for table in contents.tables:
         parts += [
-            as_html(evaluation_grid(table)),
+            as_html(with_kinds(evaluation_grid(table))),
             _figures([drawing for drawing in contents.evaluation if drawing.subject == table.subject]),
         ]
     return "\n".join(parts)
+
+
+def _latency(details: Details) -> str:
+    """Figure and table of each subject, in turn."""
+    pairs = zip(details.latency, details.latency_tables, strict=True)
+    return "\n".join(part for drawing, grid in pairs for part in (_figure(drawing), as_html(grid)))
+
+
+def _headroom(one: BoardFile | None) -> str:
+    if one is None:
+        return ""
+    note = f'<p class="note">{escape(summary(one.board))}</p>'
+    return "\n".join([note, _figure(one.drawing), *(as_html(grid) for grid in scoreboard_grids(one.board))])
 
 
 def _twin(contents: Contents) -> str:
@@ -169,6 +212,8 @@ def _footer(contents: Contents) -> str:
     if contents.results.training is not None:
         commands.append(f"{TRAINING_COMMAND}    # writes training_metrics.csv")
     if contents.results.evaluation is not None:
-        commands.append(f"{EVALUATION_COMMAND}    # writes evaluation.csv")
+        commands.append(f"{EVALUATION_COMMAND}    # writes evaluation.csv and the files beside it")
+    if contents.board is not None:
+        commands.append(f"{EVALUATION_COMMAND} --suite NAME --csv {contents.board.path}    # writes the rows of the headroom map")
     commands.append(f"{contents.command}    # made this page")
     return f"<footer><p>Commands:</p><pre>{escape(chr(10).join(commands))}</pre></footer>"

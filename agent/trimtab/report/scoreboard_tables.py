@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from collections import Counter
 
 from trimtab.experiments.csv_log import Cell, cell_text
 from trimtab.experiments.statistics import Interval
@@ -36,6 +37,20 @@ def scoreboard_grids(board: Scoreboard) -> list[Grid]:
     """Headroom map, tails, and the aggregates where there are any."""
     grids = [_headroom(board), _tails(board)]
     return [*grids, _aggregates(board.fleets)] if board.fleets else grids
+
+
+def summary(board: Scoreboard) -> str:
+    """How often the learned policy is better, worse or neither than each rival, in a sentence each."""
+    counts = [(rival, Counter(row.comparisons[rival].word for row in board.rows if rival in row.comparisons)) for rival in RIVALS]
+    told = [
+        f"Against {rival}, {LEARNED} is better on {words['better']}, worse on {words['worse']} and not found different on "
+        f"{words['no difference']} of {words.total()} scenarios."
+        for rival, words in counts
+        if words.total()
+    ]
+    if not told:
+        return f"{LEARNED} was not evaluated; each scenario's line names the classical policies to use."
+    return " ".join([*told, f"Where {LEARNED} is not better, nothing here speaks for it: use the classical policy that the line names."])
 
 
 def scoreboard_csv(board: Scoreboard) -> str:

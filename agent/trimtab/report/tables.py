@@ -5,11 +5,26 @@ from dataclasses import dataclass, replace
 from html import escape
 
 from trimtab.experiments.statistics import Interval
-from trimtab.report.columns import P99_LATENCY, TOTAL_REWARD, Metric, decimals_for, estimate, number, signed_percent, with_bounds
+from trimtab.policies import catalogue
+from trimtab.report.columns import (
+    P99_LATENCY,
+    TOTAL_REWARD,
+    Metric,
+    decimals_for,
+    estimate,
+    number,
+    signed_percent,
+    with_bounds,
+)
 from trimtab.report.comparison import EvaluationRow, EvaluationTable, TwinComparison, TwinGap
 
 # What a narrow terminal gives up first: the least needed for judging a policy.
 DISPENSABLE = ("optimal_decision_rate", "gini_coefficient", "p50_latency_ms", "p95_latency_ms", "slo_attainment")
+
+KINDS_NOTE = (
+    "Kind: a class-blind policy treats all requests alike, a class-aware one tells request classes apart, a proxy is a program of others, "
+    "and an oracle knows what only a simulator can know, so it is a bound and no rival."
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +49,7 @@ def evaluation_grid(table: EvaluationTable, metrics: Sequence[Metric] | None = N
         if P99_LATENCY in table.metrics:
             head.insert(3, f"{P99_LATENCY.title} vs {table.reference}")
     body = [_evaluation_line(table, row, shown, all_bounds) for row in table.rows]
-    return Grid(f"{table.subject}, {_episodes(table)} per policy", tuple(head), tuple(body), _evaluation_notes(table))
+    return Grid(f"{table.subject}, {table.episodes} per policy", tuple(head), tuple(body), _evaluation_notes(table))
 
 
 def fitted_grid(table: EvaluationTable, width: int) -> Grid:
@@ -51,6 +66,18 @@ def fitted_grid(table: EvaluationTable, width: int) -> Grid:
         if text_width(grid) <= width:
             break
     return replace(grid, notes=(*grid.notes, f"Left out at this width: {', '.join([*dropped, 'further intervals'])}."))
+
+
+def with_kinds(grid: Grid) -> Grid:
+    """An evaluation grid with a column that says what each policy may know; the same grid where a policy is not of the catalogue.
+
+    Other problems have policies of the same names, such as `random`, of which the catalogue knows nothing.
+    """
+    kinds = {one.name: str(one.kind) for one in (*catalogue.CATALOGUE, *catalogue.PROXIES)} | {catalogue.LEARNED: "learned"}
+    if not all(row[0] in kinds for row in grid.body):
+        return grid
+    body = tuple((*row[:2], kinds[row[0]], *row[2:]) for row in grid.body)  # after the score, which a narrow screen must show
+    return replace(grid, head=(*grid.head[:2], "kind", *grid.head[2:]), body=body, notes=(*grid.notes, KINDS_NOTE))
 
 
 def twin_grid(comparison: TwinComparison) -> Grid:
@@ -140,12 +167,6 @@ def _evaluation_notes(table: EvaluationTable) -> tuple[str, ...]:
 
 def _score_title(table: EvaluationTable) -> str:
     return "cost (minus reward)" if table.score == TOTAL_REWARD else table.score.title
-
-
-def _episodes(table: EvaluationTable) -> str:
-    counts = sorted({row.episodes for row in table.rows})
-    spread = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f"{spread} episode" + ("" if counts == [1] else "s")
 
 
 def _twin_line(row: TwinGap, metrics: Sequence[Metric]) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from trimtab.errors import ResultsError
 from trimtab.report.comparison import evaluation_tables, twin_against_live
 from trimtab.report.csv_files import Results, read_evaluation, read_results
+from trimtab.report.details import details_of
 from trimtab.report.evaluation_figures import evaluation_drawings, twin_drawings
-from trimtab.report.html import Contents, page
+from trimtab.report.html import BoardFile, Contents, page
 from trimtab.report.scoreboard import Naming, scoreboard
 from trimtab.report.scoreboard_figure import scoreboard_drawing
 from trimtab.report.scoreboard_tables import scoreboard_csv, scoreboard_markdown
@@ -19,41 +20,44 @@ from trimtab.report.training_figures import training_drawings
 REPORT = "report.html"
 
 
-def write_report(csv_files: Sequence[Path], out: Path, command: str, reference: str | None = None) -> list[Path]:
+def write_report(
+    csv_files: Sequence[Path], out: Path, command: str, reference: str | None = None, board: BoardFile | None = None
+) -> list[Path]:
     """Draw everything that `csv_files` hold into `out` and return the written paths, the report last. Raises ResultsError.
 
-    `command` stands in the footer as what made the page; `reference` is the policy that the tables compare with.
+    `command` stands in the footer as what made the page; `reference` is the policy that the tables compare with; `board` is shown too.
     """
-    contents = report_contents(read_results(csv_files), command, reference, find_config(csv_files))
-    written = [out / f"{drawing.name}.png" for drawing in (*contents.learning, *contents.evaluation, *contents.twin)]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for path, drawing in zip(written, (*contents.learning, *contents.evaluation, *contents.twin), strict=True):
-            replace_file(path, drawing.png)
-        replace_file(out / REPORT, page(contents).encode("utf-8"))
-    except OSError as error:
-        raise ResultsError(f"cannot write to {out} ({error.strerror}); name a writable folder with --out") from error
-    return [*written, out / REPORT]
+    contents = report_contents(read_results(csv_files), command, reference, find_config(csv_files), board)
+    files = {f"{drawing.name}.png": drawing.png for drawing in contents.drawings}
+    return _write(out, {**files, REPORT: page(contents).encode("utf-8")})
 
 
-def write_scoreboard(csv_file: Path, out: Path, naming: Naming | None = None) -> list[Path]:
-    """Write scoreboard.csv, .md and .png of the rows in `csv_file` into `out` and return their paths. Raises ResultsError."""
-    board = scoreboard(read_evaluation(csv_file), naming)
-    files = {
-        "scoreboard.csv": scoreboard_csv(board).encode("utf-8"),
-        "scoreboard.md": scoreboard_markdown(board).encode("utf-8"),
-        "scoreboard.png": scoreboard_drawing(board).png,
-    }
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, data in files.items():
-            replace_file(out / name, data)
-    except OSError as error:
-        raise ResultsError(f"cannot write to {out} ({error.strerror}); name a writable folder with --out") from error
-    return [out / name for name in files]
+def read_scoreboard(csv_file: Path, naming: Naming | None = None) -> BoardFile:
+    """The scoreboard of the rows in `csv_file`, with its figure. Raises ResultsError."""
+    rows = read_evaluation(csv_file)
+    board = scoreboard(rows, naming)
+    return BoardFile(csv_file, len(rows), board, scoreboard_drawing(board))
 
 
-def report_contents(results: Results, command: str, reference: str | None = None, config: Mapping[str, object] | None = None) -> Contents:
+def write_scoreboard(one: BoardFile, out: Path) -> list[Path]:
+    """Write scoreboard.csv, .md and .png into `out` and return their paths. Raises ResultsError."""
+    return _write(
+        out,
+        {
+            "scoreboard.csv": scoreboard_csv(one.board).encode("utf-8"),
+            "scoreboard.md": scoreboard_markdown(one.board).encode("utf-8"),
+            "scoreboard.png": one.drawing.png,
+        },
+    )
+
+
+def report_contents(
+    results: Results,
+    command: str,
+    reference: str | None = None,
+    config: Mapping[str, object] | None = None,
+    board: BoardFile | None = None,
+) -> Contents:
     """Tables and figures of `results`, computed once for both the folder and the page."""
     tables = [] if results.evaluation is None else evaluation_tables(results.evaluation, reference)
     comparisons = [] if results.evaluation is None else twin_against_live(results.evaluation)
@@ -62,6 +66,8 @@ def report_contents(results: Results, command: str, reference: str | None = None
         learning=[] if results.training is None else training_drawings(results.training),
         tables=tables,
         evaluation=evaluation_drawings(tables),
+        details=details_of(results),
+        board=board,
         comparisons=comparisons,
         twin=twin_drawings(comparisons),
         command=command,
@@ -80,6 +86,17 @@ def find_config(csv_files: Sequence[Path]) -> Mapping[str, object] | None:
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path} is no readable JSON ({error}); restore it or move it away, the report works without") from error
     return config if isinstance(config, dict) else {"config": config}
+
+
+def _write(out: Path, files: Mapping[str, bytes]) -> list[Path]:
+    """Files by name into a folder that is made where it is missing; their paths."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            replace_file(out / name, data)
+    except OSError as error:
+        raise ResultsError(f"cannot write to {out} ({error.strerror}); name a writable folder with --out") from error
+    return [out / name for name in files]
 
 
 def replace_file(path: Path, data: bytes) -> None:
