@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from trimtab.core.ledger import empty_ledger
+from trimtab.core.ledger import Ledger, empty_ledger
+from trimtab.core.moods import PRIOR_BOUNDS, SPREAD_BOUNDS, Moods
 from trimtab.core.reports import ProbeAnswers, ProbeLog, Reports, empty_probe_log, empty_reports
 from trimtab.core.request_log import empty_log
 from trimtab.core.scenario import RequestClass, Scenario, Server, Traffic
@@ -88,6 +89,26 @@ def random_ledger(rng, batch, servers, classes, now_s):
     return ledger
 
 
+def random_moods(rng, ledger, slots):
+    """Fill the moods of that ledger in the same spirit: a slow spell here and there, the oldest request of a server in service."""
+    moods, batch, servers = ledger.moods, *ledger.outstanding.shape
+    moods.slots[:] = slots
+    moods.weight[:] = np.minimum(ledger.samples, 50)
+    moods.calm_s[:] = ledger.service_s * rng.uniform(0.5, 1.5, ledger.service_s.shape)
+    moods.pace_s[:] = ledger.service_s.mean(axis=2)
+    moods.ratios[:] = np.clip(rng.normal(0.0, 1.0, moods.ratios.shape), -4.0, 4.0)
+    moods.slow[:], moods.failing[:] = rng.random((2, batch, servers))
+    moods.stamp_s[:] = ledger.last_completion_s
+    moods.square[:] = rng.exponential(30.0, moods.square.shape)
+    moods.excess[:] = moods.square * rng.normal(0.2, 1.0, moods.square.shape)
+    moods.spread[:] = rng.uniform(*SPREAD_BOUNDS, moods.spread.shape)
+    moods.prior[:] = rng.uniform(*PRIOR_BOUNDS, batch)
+    moods.phase[:, :servers] = np.where(ledger.outstanding > 0, 1, 2)  # in service, gone
+    moods.started_s[:] = ledger.dispatched_s
+    moods.others[:, :servers] = rng.integers(0, slots)
+    moods.kind[:] = rng.integers(0, ledger.in_flight.shape[2], moods.kind.shape)
+
+
 def random_reports(rng, ledger, now_s):
     """Reports that could have come with the answers of that ledger: some servers never heard of, sums that only grow with time."""
     batch, servers = ledger.outstanding.shape
@@ -150,17 +171,31 @@ def random_view(rng, batch, servers, classes, load=None):
         down=rng.random((batch, servers)) < 0.2,
         delay_s=rng.exponential(0.1, (batch, servers)),
     )
+    request_class, slots = rng.integers(0, classes, batch).astype(np.int32), rng.integers(1, 5, (batch, servers))
+    random_moods(rng.spawn(1)[0], ledger, slots)
     return View(
         now_s=now_s,
-        request_class=rng.integers(0, classes, batch).astype(np.int32),
+        request_class=request_class,
         available=available,
-        slots=rng.integers(1, 5, (batch, servers)),
+        slots=slots,
         service_rate_rps=rng.uniform(1.0, 100.0, (batch, servers)),
         ledger=ledger,
         oracle=lambda: truth,
         reports=lambda: reports,
         probes=random_answers(apart, now_s, servers),
     )
+
+
+def columns(ledger):
+    """Every array of a ledger by name, those of its moods too."""
+    found = {name: column for name, column in ledger._asdict().items() if name != "moods"}
+    return found | {f"moods.{name}": column for name, column in ledger.moods._asdict().items()}
+
+
+def with_columns(found):
+    """The reverse of `columns`."""
+    moods = {name.removeprefix("moods."): column for name, column in found.items() if name.startswith("moods.")}
+    return Ledger(**{name: column for name, column in found.items() if "." not in name}, moods=Moods(**moods))
 
 
 def fleet_alone(view, b):
@@ -174,7 +209,7 @@ def fleet_alone(view, b):
         available=view.available[b : b + 1].copy(),
         slots=view.slots[b : b + 1].copy(),
         service_rate_rps=view.service_rate_rps[b : b + 1].copy(),
-        ledger=type(view.ledger)(*(column[b : b + 1].copy() for column in view.ledger)),
+        ledger=with_columns({name: column[b : b + 1].copy() for name, column in columns(view.ledger).items()}),
         oracle=lambda: alone,
         reports=lambda: reports,
         probes=view.probes.alone(b),
@@ -184,5 +219,5 @@ def fleet_alone(view, b):
 def arrays_of(view):
     """Every array of a view, copied, so that a change to any of them can be seen."""
     names = ("now_s", "request_class", "available", "slots", "service_rate_rps")
-    told = (*view.ledger, *view.reports(), *view.probes.answers().log)
+    told = (*columns(view.ledger).values(), *view.reports(), *view.probes.answers().log)
     return [*(getattr(view, name).copy() for name in names), *(column.copy() for column in told)]

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from numba.core.errors import TypingError
 
-from builders import random_view, written_log
+from builders import columns, random_view, written_log
 from trimtab.core import ledger as ledgers
+from trimtab.core import moods as moodings
 from trimtab.core import observation as observations
 from trimtab.core.compiled import compiled
 from trimtab.core.request_log import FAILED, SERVED
@@ -50,18 +51,32 @@ def ledger_story():
     return log, ledgers.empty_ledger(1, 2, 2, 4)
 
 
-def play(dispatch, complete):
+def play(kernel):
+    """A ledger after dispatches and outcomes, by the kernels or, where `kernel` unwraps them, by their Python."""
     log, ledger = ledger_story()
     for request, where in ((0, 1), (1, 0), (2, 0), (3, 1)):
-        dispatch(ledger, log.request_class, request, np.array([where]), np.array([0.1 * request]))
-    complete(ledger, log, np.array([0]), np.array([4]))
+        server, now_s = np.array([where]), np.array([0.1 * request])
+        kernel(ledgers._dispatch)(ledger, log.request_class, request, server, now_s)
+        kernel(moodings.note_dispatch)(ledger.moods, log.request_class, request, server, now_s, ledger.outstanding)
+    start, stop = np.array([0]), np.array([4])
+    kernel(moodings.note_outcomes)(ledger.moods, log, ledger.newer, start, stop)
+    kernel(ledgers._complete)(ledger, log, start, stop)
     return ledger
 
 
+def compiled_kernel(kernel):
+    return kernel
+
+
+def plain_function(kernel):
+    return kernel.py_func
+
+
 def test_the_ledgers_kernels():
-    fast, plain = play(ledgers._dispatch, ledgers._complete), play(ledgers._dispatch.py_func, ledgers._complete.py_func)
-    for name, column in fast._asdict().items():
-        assert getattr(plain, name) == pytest.approx(column), name
+    fast, plain = columns(play(compiled_kernel)), columns(play(plain_function))
+    for name, column in fast.items():
+        assert plain[name] == pytest.approx(column), name
+    assert (fast["moods.calm_s"] > 0.0).any(), "the story must teach the moods something"
 
 
 def test_the_service_estimate_and_the_observation():
@@ -70,11 +85,19 @@ def test_the_service_estimate_and_the_observation():
     plain = np.empty_like(estimate)
     ledgers._estimate.py_func(view.ledger.service_s, view.ledger.samples, plain)
     assert plain == pytest.approx(estimate)
+    moods = mood_rows(view, estimate, plain_function)
+    assert moods == pytest.approx(mood_rows(view, estimate, compiled_kernel))
     rows = np.empty((5, 3, len(observations.FEATURES)), dtype=np.float32)
     scratch = np.empty((2, 3))
-    arguments = (view.ledger, estimate, view.now_s, view.request_class, view.available, view.slots)
+    arguments = (view.ledger, estimate, moods, view.now_s, view.request_class, view.available, view.slots)
     observations._fill.py_func(*arguments, scratch[0], scratch[1], rows)
     assert rows == pytest.approx(observations.observation(view), rel=1e-6)
+
+
+def mood_rows(view, estimate, kernel):
+    rows, ledger = np.empty((5, 3, len(moodings.COLUMNS))), view.ledger
+    kernel(moodings._read)(ledger.moods, ledger.in_flight, ledger.oldest, ledger.newer, estimate, view.request_class, view.now_s, rows)
+    return rows
 
 
 @pytest.mark.parametrize("rule", [pick.least, pick.any_of_all, pick.less_of_two], ids=["least", "any_of_all", "less_of_two"])

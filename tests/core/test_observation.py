@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builders import episodes, fleet_alone, random_view, scenario, server, written_log
+from builders import columns, episodes, fleet_alone, random_view, scenario, server, with_columns, written_log
 from trimtab.core.ledger import empty_ledger, record_dispatch, record_outcomes
 from trimtab.core.observation import CEILING, FEATURES, observation
 from trimtab.core.request_log import FAILED, SERVED, Outcomes
@@ -170,14 +170,14 @@ def test_any_state_is_finite_and_bounded(seed, servers, classes):
 
 def permuted(view, order):
     ledger, per_server = view.ledger, {}
-    for name, column in ledger._asdict().items():
+    for name, column in columns(ledger).items():
         per_server[name] = column[:, order].copy() if column.shape[1:2] == (len(order),) and name not in {"class_share"} else column
     return replace(
         view,
         available=view.available[:, order].copy(),
         slots=view.slots[:, order].copy(),
         service_rate_rps=view.service_rate_rps[:, order].copy(),
-        ledger=type(ledger)(**per_server),
+        ledger=with_columns(per_server),
     )
 
 
@@ -222,7 +222,7 @@ def test_an_unavailable_server_has_a_row_but_is_not_the_best():
 
 def test_observing_changes_nothing_and_repeats():
     view = random_view(np.random.default_rng(1), 4, 3, 2)
-    before = [column.copy() for column in view.ledger]
+    before = [column.copy() for column in columns(view.ledger).values()]
     first = observation(view)
     assert np.array_equal(first, observation(view))
-    assert all(np.array_equal(left, right) for left, right in zip(before, view.ledger, strict=True))
+    assert all(np.array_equal(left, right) for left, right in zip(before, columns(view.ledger).values(), strict=True))

@@ -6,79 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from identity_task import QUICK, B, F, Identity, S, play, same
 from trimtab.dqn.agent import DQNAgent
 from trimtab.dqn.checkpoint import load_state, save_state
-from trimtab.dqn.config import DQNConfig
 from trimtab.dqn.inference import epsilon_greedy_choice, greedy_choice
 from trimtab.errors import CheckpointError
-
-S, F, B = 3, 4, 20
-QUICK = DQNConfig(
-    hidden=16,
-    n_step=1,
-    discount=0.5,
-    learning_rate=5e-3,
-    batch=64,
-    decisions_per_update=40,
-    learn_start=400,
-    replay_capacity=3000,
-    tau=0.05,
-    epsilon_decisions=4000,
-    epsilon_end=0.05,
-)
-
-
-class Identity:
-    """The best server is the one with the largest first feature. With `delay` 1 a choice is rewarded one decision later."""
-
-    def __init__(self, seed, delay=0):
-        self.rng, self.delay = np.random.default_rng(seed), delay
-
-    def observe(self, before):
-        """[B, S, F]: feature 0 is the value, feature 1 marks the server chosen at the last decision, feature 2 its value then."""
-        obs = self.rng.random((B, S, F), dtype=np.float32)
-        obs[:, :, 1:] = 0.0
-        if before is not None:
-            obs[np.arange(B), before[0], 1] = 1.0
-            obs[:, :, 2] = before[1][:, None] if self.delay else 0.0
-        return obs
-
-    def reward(self, obs, actions, before):
-        now = (obs[np.arange(B), actions, 0] == obs[:, :, 0].max(1)).astype(np.float32)
-        credited = now if self.delay == 0 else (before[1] if before is not None else np.zeros(B, np.float32))
-        return credited, (actions, now)
-
-
-def play(agent, world, episodes, steps=20, learn=True):
-    """Run episodes with rewards that come late, in an order of their own; returns the mean reward of greedy or exploring play."""
-    mask, rewards_seen, losses = np.ones((B, S), np.bool_), [], []
-    for _ in range(episodes):
-        agent.begin(B)
-        before, waiting = None, []
-        for _ in range(steps):
-            obs = world.observe(before)
-            actions = agent.act(obs, mask, explore=learn)
-            ids = agent.observe(obs, mask, actions)
-            rewards, before = world.reward(obs, actions, before)
-            rewards_seen.append(rewards.mean())
-            waiting.append((ids, rewards))
-            if len(waiting) > 2:
-                agent.credit(*waiting.pop(world.rng.integers(2)), np.ones(B, np.bool_))
-            if learn:
-                losses += [stats.loss for stats in agent.learn()]
-        agent.finish(world.observe(before), mask)
-        for ids, rewards in waiting:
-            agent.credit(ids, rewards, np.ones(B, np.bool_))
-    return float(np.mean(rewards_seen)), losses
-
-
-def same(a, b):
-    """Equal by content, bit by bit, nested containers included."""
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
 @pytest.mark.parametrize("network", ["set", "mlp"])
@@ -107,9 +39,19 @@ def test_same_seed_same_run_and_other_seed_other_run():
     assert not same(states[0]["learner"]["online"], states[2]["learner"]["online"])
 
 
-@pytest.mark.parametrize("target", ["soft", "hard"])
-def test_resumed_run_equals_the_uninterrupted_one_bit_by_bit(tmp_path, target):
-    config = dataclasses.replace(QUICK, target=target, target_period=7, replay_capacity=1500)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"target": "soft"},
+        {"target": "hard"},
+        {"average": 0.01, "learning_rate_updates": 20},
+        {"anchor": 0},
+        {"anchor": 0, "average": 0.01, "network": "mlp"},
+    ],
+    ids=["soft", "hard", "average", "anchor", "both"],
+)
+def test_resumed_run_equals_the_uninterrupted_one_bit_by_bit(tmp_path, changes):
+    config = dataclasses.replace(QUICK, target_period=7, replay_capacity=1500, **changes)
     through = DQNAgent(config, F, S, seed=0)
     play(through, Identity(seed=1), episodes=4)
     save_state(tmp_path / "resume.pth", through.state_dict())
@@ -214,14 +156,19 @@ def test_unavailable_servers_are_never_chosen():
 
 
 def test_heuristic_leads_at_full_weight_and_fades_with_decisions():
-    config = dataclasses.replace(QUICK, heuristic_weight=1.0, heuristic_margin=0.1, heuristic_decisions=100)
+    config = dataclasses.replace(
+        QUICK, heuristic_weight=1.0, heuristic_margin=0.1, heuristic_decisions=100, epsilon_start=0.0, epsilon_end=0.0
+    )
     agent = DQNAgent(config, F, S, seed=0)
     rng = np.random.default_rng(0)
     obs, mask, advice = rng.random((50, S, F), dtype=np.float32), np.ones((50, S), np.bool_), rng.integers(0, S, 50)
-    assert (agent.act(obs, mask, False, advice) == advice).all()
+    assert (agent.act(obs, mask, True, advice) == advice).all()
+    alone = agent.act(obs, mask, False)
+    assert (agent.act(obs, mask, False, advice) == alone).all(), "what is deployed has no heuristic"
+    assert (alone != advice).any()
     observe_decisions(agent, 100)
     assert agent.heuristic_weight == 0.0
-    assert (agent.act(obs, mask, False, advice) == agent.act(obs, mask, False)).all()
+    assert (agent.act(obs, mask, True, advice) == alone).all()
 
 
 def test_heuristic_weight_stays_where_no_fading_is_wanted():
@@ -236,7 +183,7 @@ def test_rewards_are_clipped_where_asked():
     obs, mask = np.zeros((2, S, F), np.float32), np.ones((2, S), np.bool_)
     ids = agent.observe(obs, mask, np.zeros(2, np.int64))
     agent.credit(ids, np.array([-50.0, 1.0]), np.ones(2, np.bool_))
-    assert agent.state_dict()["replay"]["reward"].tolist() == [-2.0, 1.0]
+    assert agent.state_dict()["replay"]["replays"][S]["reward"].tolist() == [-2.0, 1.0]
 
 
 def test_epsilon_is_the_share_of_random_choices():

@@ -36,6 +36,12 @@ def test_missing_settings_take_their_defaults():
         ("max_grad_norm", float("inf"), "above 0"),
         ("heuristic_weight", -0.1, "from 0"),
         ("reward_clip", 0.0, "above 0"),
+        ("anchor", -2, "at least -1"),
+        ("learning_rate_updates", -1, "at least 0"),
+        ("trust", 1.5, "from 0 to 1"),
+        ("bound_factor", 0.9, "from 1"),
+        ("bound_slack", -0.1, "from 0"),
+        ("average", -0.1, "from 0 to 1"),
     ],
 )
 def test_an_impossible_value_is_refused_with_key_value_and_allowed(key, value, allowed):

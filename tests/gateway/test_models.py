@@ -61,7 +61,7 @@ BAD = [
     (garbage, "not a checkpoint, or cut short"),
     (half, "not a checkpoint, or cut short"),
     (lambda path: write(path, servers=5, network="mlp"), "5 servers"),
-    (lambda path: write(path, observation=FEATURES[:-1]), "lacks share_of_class"),
+    (lambda path: write(path, observation=FEATURES[:-1]), f"lacks {FEATURES[-1]}"),
     (lambda path: write(path, problem="parking"), "parking"),
     (nan, "not finite"),
     (hidden_nan, "not finite"),

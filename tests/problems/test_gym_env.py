@@ -124,6 +124,16 @@ def test_the_data_sheet_names_every_feature_with_its_index():
         assert any(line.split("|")[1:3] == [f" {index:<2} ", f" {name:<14} "] for line in sheet.splitlines()), name
 
 
+def test_the_data_sheet_has_the_bounds_of_the_space():
+    env = RoutingSingleEnv("compose-default", decisions=500)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in env.__doc__.splitlines() if line.count("|") == 7]
+    bounds = {row[1]: row[4:6] for row in rows}
+    for name, low, high in zip(FEATURES, env.observation_space.low, env.observation_space.high, strict=False):
+        written_low, written_high = bounds[name]
+        assert float(written_low) == pytest.approx(low, abs=0.005), name
+        assert written_high.startswith("log(") or float(written_high) == pytest.approx(high), name
+
+
 def test_an_episode_is_truncated_at_its_length():
     rewards, infos, _ = play(RoutingSingleEnv(decisions=30))
     assert len(rewards) == 30

@@ -3,17 +3,18 @@
 import numpy as np
 import pytest
 
+from trimtab.dqn.config import DQNConfig
 from trimtab.errors import UsageError
 from trimtab.experiments.evaluate import evaluate
 from trimtab.problems.base import Task
-from trimtab.problems.lbnn.env import LbnnEnv, gradient_reward, peak_reward
+from trimtab.problems.lbnn.env import GINI_WEIGHT, LbnnEnv, balance_reward, gradient_reward, peak_reward
 from trimtab.problems.lbnn.game import CPU, MEMORY, Requests, draw_requests, find_game
 from trimtab.problems.lbnn.metrics import episode_metrics
-from trimtab.problems.lbnn.policies import POWER
 from trimtab.problems.lbnn.problem import Lbnn
-from trimtab.problems.lbnn.servers import EMA_GAIN, connections, empty_servers, place, still_held, utilisation
-from trimtab.problems.lbnn.view import FEATURES, LbnnView, observation, others_peak
+from trimtab.problems.lbnn.servers import connections, empty_servers, place, still_held, utilisation
+from trimtab.problems.lbnn.view import DECADES, FEATURES, LbnnView, lifetime_rise, observation, others_peak
 
+POWER = 20  # of the duration-aware rule
 V1, V2 = find_game("lbnn-v1"), find_game("lbnn-v2")
 OWN = {"lbnn-v1": "gradient", "lbnn-v2": "peak"}
 
@@ -25,9 +26,9 @@ def env_of(game, decisions=60, batch=1, before=0, warmup=0):
 def placed(game, *requests):
     """Servers of one episode after one request a tick: (server, cpu, memory, duration)."""
     servers = empty_servers(1, game)
-    for n, (server, *request) in enumerate(requests):
+    for server, *request in requests:
         cpu, memory, duration = (np.array([value]) for value in request)
-        place(servers, np.array([server]), cpu.astype(float), memory.astype(float), duration, first=n == 0)
+        place(servers, np.array([server]), cpu.astype(float), memory.astype(float), duration)
     return servers
 
 
@@ -43,10 +44,7 @@ def view_of(cpu, memory, request=(0.0, 0.0, 1), held=None, live=(0, 0, 0)):
         request_memory=np.array([request[1]]),
         duration=np.array([request[2]]),
         held=lambda: future,
-        brackets=np.zeros((1, 3, 9)),
-        averages=np.zeros((1, 3, 9)),
         longest=21,
-        max_connections=100.0,
     )
 
 
@@ -62,7 +60,7 @@ def random_episode(env, seed=3, episodes=(0,)):
     view = env.reset(0, list(episodes))
     while view is not None:
         action = rng.integers(0, 3, len(episodes))
-        moments.append((view, view.held().copy(), view.brackets.copy(), view.averages.copy(), action))
+        moments.append((view, view.held().copy(), action))
         view = env.step(action)
     return moments
 
@@ -100,18 +98,11 @@ def test_what_is_still_held_follows_from_durations():
     assert memory[:4].tolist() == pytest.approx([0.15, 0.05, 0.0, 0.0])
 
 
-def test_brackets_are_thirds_of_remaining_time_and_averages_follow_them():
-    servers = placed(V2, (0, 150, 100, 7), (0, 150, 100, 21))
-    # Remaining 6 and 21: one low, one high.
-    assert servers.brackets[0, 0].tolist() == [[0.01, 0.0, 0.01], [0.1, 0.0, 0.1], [0.05, 0.0, 0.05]]
-    assert servers.average[0, 0, 1].tolist() == pytest.approx([0.1, 0.0, EMA_GAIN * 0.1]), "the first value starts the average"
-
-
 @pytest.mark.parametrize("game", [V1, V2], ids=lambda game: game.id)
 def test_an_episode_is_that_of_a_plain_simulation(game):
     env, live = env_of(game), []
     requests = draw_requests(game, 0, [0], 61)
-    for tick, (view, held, brackets, _, action) in enumerate(random_episode(env)):
+    for tick, (view, held, action) in enumerate(random_episode(env)):
         for s in range(3):
             mine = [one for one in live if one[0] == s]
             assert view.connections[0, s] == len(mine)
@@ -120,9 +111,6 @@ def test_an_episode_is_that_of_a_plain_simulation(game):
             for ahead in (0, 1, 4):
                 later = sum(one[2] for one in mine if one[1] > tick + ahead)
                 assert held[0, 0, s, ahead] == pytest.approx(later / CPU[s])
-            third = game.max_duration // 3
-            mid = sum(one[3] for one in mine if third < one[1] - (tick - 1) <= 2 * third)
-            assert brackets[0, s, 7] == pytest.approx(min(1.0, mid / MEMORY[s]))
         live = [one for one in live if one[1] > tick]
         live.append((int(action[0]), tick + int(requests.duration[0, tick]), requests.cpu[0, tick], requests.memory[0, tick]))
 
@@ -133,6 +121,15 @@ def test_an_episode_is_that_of_a_plain_simulation(game):
 def test_the_second_generation_pays_minus_the_squared_peak_after_placement():
     after = (np.array([[0.2, 0.5, 0.1]]), np.array([[0.3, 0.1, 0.6]]))
     assert peak_reward(view_of([0, 0, 0], [0, 0, 0]), after, np.array([0])).tolist() == pytest.approx([-0.36])
+
+
+def test_the_balance_reward_is_what_a_perfect_balance_would_not_have_had():
+    cpu, memory = np.array([[0.2, 0.5, 0.1]]), np.array([[0.3, 0.1, 0.6]])
+    # CPU in use 300 + 1750 + 500 of 10,000; memory 600 + 320 + 1800 of 8,200. Fuller of both: .3 .5 .6.
+    wanted = (2720 / 8200) ** 2 - 0.36 - GINI_WEIGHT * (6.2 / 4.2 - 4 / 3)
+    assert balance_reward(view_of([0, 0, 0], [0, 0, 0]), (cpu, memory), np.array([0])).tolist() == pytest.approx([wanted])
+    even = np.array([[0.4, 0.4, 0.4]])
+    assert balance_reward(view_of([0, 0, 0], [0, 0, 0]), (even, even), np.array([0])).tolist() == pytest.approx([0.0], abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +236,7 @@ def test_the_duration_aware_rule_looks_at_the_whole_lifetime():
 def test_the_duration_aware_rule_is_what_a_plain_loop_gives():
     policy = Lbnn().build_policy("duration-aware")
     policy.reset(np.array([0]))
-    for view, held, _, _, _ in random_episode(env_of(V2)):
+    for view, held, _ in random_episode(env_of(V2)):
         rises = []
         for s in range(3):
             rise = 0.0
@@ -260,15 +257,52 @@ def test_the_peak_of_the_others():
 # What a network sees
 
 
+def row_of(view, server=0):
+    return dict(zip(FEATURES, observation(view)[0, server].tolist(), strict=True))
+
+
 def test_features_of_a_view_computed_by_hand():
     held = np.zeros((2, 3, 21))
     held[0, 0, :3] = 0.3
-    view = view_of([0.4, 0.2, 0.1], [0.0, 0.0, 0.0], (150.0, 30.0, 4), held, live=(10, 0, 0))
-    row = dict(zip(FEATURES, observation(view)[0, 0].tolist(), strict=True))
-    wanted = {"cpu": 0.4, "connections": 0.1, "request_cpu": 0.1, "request_duration": 4 / 21, "size_cpu": 0.15}
-    wanted |= {"own_after": 0.4, "peak_after": 0.4, "future_0": 0.3, "future_10": 0.3, "future_20": 0.0}
-    wanted |= {"lifetime_mean": (3 * 0.4 + 0.1) / 4, "lifetime_peak_excess": (3 * 0.4 + 0.1) / 4}
+    held[1, 1, :] = 0.35
+    row = row_of(view_of([0.4, 0.2, 0.1], [0.1, 0.35, 0.0], (150.0, 30.0, 4), held, live=(10, 0, 0)))
+    wanted = {"cpu": 0.4, "memory": 0.1, "request_cpu": 0.1, "request_memory": 0.015, "request_duration": 4 / 21}
+    wanted |= {"size_cpu": 0.15, "size_memory": 2000 / 8200}
+    # Looked at 0, 1, 2, 3, 4, 6 ... ticks ahead. The request is there for 4 ticks, what is held for 3.
+    wanted |= {"without_0": 0.3, "without_10": 0.3, "without_15": 0.0, "with_10": 0.4, "with_15": 0.1, "with_20": 0.0}
+    wanted |= {"peak_0": 0.4, "peak_15": 0.35, "lean_0": 0.4 - 0.015, "lean_15": 0.1 - 0.015, "lean_80": 0.0}
+    wanted |= {"lifetime_mean": (3 * 0.4 + 0.1) / 4, "lifetime_peak_excess": 3 * 0.05 / 4}
     assert {name: row[name] for name in wanted} == pytest.approx(wanted)
+
+
+def test_the_feature_rise_counts_decades_above_the_choice_of_the_duration_aware_rule():
+    held = np.zeros((2, 3, 21))
+    held[0, :, 0] = (0.3, 0.4, 0.5)
+    view = view_of([0.3, 0.4, 0.5], [0, 0, 0], (150.0, 30.0, 1), held)
+    # One tick: from 0.3 to 0.4, from 0.4 by 150 / 3500, from 0.5 by 150 / 5000.
+    rises = [0.4**POWER - 0.3**POWER, (0.4 + 150 / 3500) ** POWER - 0.4**POWER, 0.53**POWER - 0.5**POWER]
+    assert lifetime_rise(view)[0].tolist() == pytest.approx(rises)
+    wanted = [np.log10(rise / rises[0]) / DECADES for rise in rises]
+    assert [row_of(view, s)["rise"] for s in range(3)] == pytest.approx(wanted)
+    empty = [row_of(view_of([0, 0, 0], [0, 0, 0], (50.0, 30.0, 1)), s)["rise"] for s in range(3)]
+    assert empty[2] == 0.0, "the largest server fills least"
+    assert max(empty) == 1.0, "no more than one"
+
+
+def test_the_learner_settings_of_the_problem_are_settings_of_the_learner():
+    config = DQNConfig.from_dict(Lbnn().learner_defaults)
+    assert config != DQNConfig()
+
+
+@pytest.mark.parametrize("game", [V1, V2], ids=lambda game: game.id)
+def test_an_observation_is_finite_and_small_at_any_load(game):
+    env = env_of(game)
+    view, seen = env.reset(0, [0]), []
+    while view is not None:
+        seen.append(observation(view))
+        view = env.step(np.array([0]))  # all on the smallest server
+    assert np.isfinite(seen).all()
+    assert np.abs(seen).max() < 10.0
 
 
 # Metrics

@@ -8,9 +8,9 @@ from trimtab.errors import UsageError
 from trimtab.experiments.evaluate import evaluate
 from trimtab.problems.base import Task
 from trimtab.problems.park.env import ParkEnv
-from trimtab.problems.park.game import JOBS, MEAN_GAP_MS, MEAN_SIZE, RATES, UNIT_MS, Jobs, advance, draw_jobs, open_books, send
+from trimtab.problems.park.game import JOBS, MEAN_GAP_MS, MEAN_SIZE, RATES, UNIT_MS, Jobs, advance, draw_jobs, hurried, open_books, send
 from trimtab.problems.park.problem import Park
-from trimtab.problems.park.view import OBSERVATION_CAP, ParkView, look, park_observation
+from trimtab.problems.park.view import FEATURES, OBSERVATION_CAP, ParkView, look, observation, park_observation, relative_value_ms
 
 TASK = Task("park", "twin")
 
@@ -30,15 +30,16 @@ def sent(books, *servers):
 
 
 def view_of(**columns):
-    """A view of one episode with three servers, idle where nothing is said."""
-    zeros = {name: np.zeros((1, 3)) for name in ("waiting_size", "running_size", "running_ms", "backlog_ms")}
+    """A view of one episode with three servers or as many as have a rate, idle where nothing is said."""
+    servers = len(columns.get("rate", [1.0, 1.0, 1.0]))
+    zeros = {name: np.zeros((1, servers)) for name in ("waiting_size", "running_size", "running_ms", "backlog_ms")}
     given = {name: np.array([values], dtype=np.float64) for name, values in columns.items() if name not in {"size", "jobs", "rate"}}
     return ParkView(
         now_ms=np.zeros(1),
         size=np.array([columns.get("size", 100.0)]),
         rate=np.array(columns.get("rate", [1.0, 1.0, 1.0])),
-        available=np.ones((1, 3), dtype=np.bool_),
-        jobs=np.array([columns.get("jobs", [0, 0, 0])]),
+        available=np.ones((1, servers), dtype=np.bool_),
+        jobs=np.array([columns.get("jobs", [0] * servers)]),
         **(zeros | given),
     )
 
@@ -138,14 +139,51 @@ def test_the_integral_counts_every_job_for_as_long_as_it_is_there():
         assert reward == pytest.approx(-np.clip(inside, 0.0, None).sum() / UNIT_MS)
 
 
-def test_a_job_is_credited_when_it_ends_and_not_before():
-    env = ParkEnv(0, 200, 1, "response")
-    env.reset(0, [2])
-    for n in range(199):
-        view = env.step(np.array([n % 10]))
+@pytest.mark.parametrize("reward", ["relative", "response", "integral"])
+def test_every_decision_is_credited_at_the_next_arrival(reward):
+    env = ParkEnv(3, 50, 2, reward)
+    env.reset(0, [2, 3])
+    for n in range(52):
+        env.step(np.array([n % 10, 0]))
         credits = env.credits()
-        assert (env.books.finish_ms[0, credits.decision] <= view.now_ms).all()
-        assert (np.diff(credits.decision) > 0).all()
+        wanted = [] if n < 3 else [(0, n - 3), (1, n - 3)]
+        assert list(zip(credits.episode.tolist(), credits.decision.tolist(), strict=True)) == wanted
+
+
+def test_the_response_reward_is_the_time_of_the_job():
+    env = ParkEnv(4, 60, 2, "response")
+    random_episodes(env, [0, 1])
+    env.closing()
+    credits = env.credits()
+    job = credits.decision + 4
+    assert -credits.reward * UNIT_MS == pytest.approx(
+        env.books.finish_ms[credits.episode, job] - env.books.arrival_ms[credits.episode, job]
+    )
+
+
+def test_the_relative_reward_is_what_waiting_costs_and_a_rise_that_cancels():
+    env = ParkEnv(0, 80, 1, "relative")
+    random_episodes(env, [6])
+    closing, books = env.closing(), env.books
+    slowness = (books.finish_ms - books.arrival_ms)[0, :80] - np.floor(books.size[0, :80] / 1.05)
+    total = slowness.sum() + relative_value_ms(closing.backlog_ms)[0]
+    assert -env.credits().reward.sum() * UNIT_MS == pytest.approx(total), "servers began empty, at the value 0"
+
+
+def test_the_relative_value_rises_by_the_externality():
+    view = view_of(backlog_ms=[0, 300, 50], rate=RATES[[0, 5, 9]], size=400.0)
+    for s, x in enumerate([2666, 615, 380]):
+        u, factor = view.backlog_ms[0, s], 0.43e-3 * (RATES[[0, 5, 9]][s] / RATES[[0, 5, 9]].mean()) ** 2.5
+        assert view.externality_ms[0, s] == pytest.approx(factor * ((u + x) ** 2 - u**2) / 2)
+    behind = np.zeros((1, RATES.size))
+    behind[0, 9] = 2000.0
+    assert relative_value_ms(behind)[0] == pytest.approx(0.43e-3 * (1.05 / 0.6) ** 2.5 * 2000**2 / 2)
+
+
+def test_the_relative_value_is_a_straight_line_beyond_the_longest_wait():
+    values = [relative_value_ms(np.full((1, RATES.size), backlog))[0] for backlog in (8000.0, 9000.0, 10_000.0)]
+    assert values[2] - values[1] == pytest.approx(values[1] - values[0])
+    assert values[1] - values[0] == pytest.approx(8000 * 1000 * 0.43e-3 * ((RATES / 0.6) ** 2.5).sum())
 
 
 # Jobs
@@ -164,6 +202,23 @@ def test_jobs_follow_their_distributions():
 def test_the_offered_load_is_park_s():
     assert MEAN_SIZE / MEAN_GAP_MS / RATES.sum() == pytest.approx(0.909, abs=0.0005)
     assert RATES.tolist() == pytest.approx([0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95, 1.05])
+
+
+def test_hurried_jobs_come_faster_only_at_first():
+    jobs = draw_jobs(0, range(50), 90)
+    fast = hurried(jobs, 0, range(50), 40)
+    gaps, faster = (np.diff(one.arrival_ms, axis=1, prepend=0.0) for one in (jobs, fast))
+    assert (fast.size == jobs.size).all()
+    assert (faster[:, 40:] == gaps[:, 40:]).all()
+    assert (faster[:, :40] <= gaps[:, :40]).all()
+    pace = faster[:, :40].sum(axis=1) / gaps[:, :40].sum(axis=1)
+    assert pace.min() < 0.2 < 0.8 < pace.max(), "each episode has its own factor"
+
+
+def test_measured_episodes_are_not_hurried():
+    env, jobs = ParkEnv(0, 30, 1, "response"), draw_jobs(0, [4], 31)
+    env.reset(0, [4])
+    assert (env.books.arrival_ms == jobs.arrival_ms).all()
 
 
 def test_a_longer_episode_begins_with_the_same_jobs():
@@ -198,6 +253,9 @@ def test_every_policy_gets_the_same_jobs():
         ("least-remaining-time", {"backlog_ms": [30, 20, 25], "rate": [1.0, 0.1, 1.0]}, 1),
         # 30 + 100, 20 + 1000, 25 + 50
         ("least-completion-time", {"backlog_ms": [30, 20, 25], "rate": [1.0, 0.1, 2.0]}, 2),
+        # Own 2000 and 1000; 0.43e-3 x (0.5 / 0.75)^2.5 x 2000^2 / 2 = 312; (1 / 0.75)^2.5 x 0.43e-3 x (500 x 1000 + 1000^2 / 2) = 883
+        ("relative-value", {"size": 1000.0, "backlog_ms": [0, 500], "rate": [0.5, 1.0]}, 0),
+        ("least-completion-time", {"size": 1000.0, "backlog_ms": [0, 500], "rate": [0.5, 1.0]}, 1),
     ],
 )
 def test_a_policy_chooses_as_computed_by_hand(name, columns, chosen):
@@ -263,6 +321,24 @@ def test_known_order_is_reproduced(means):
     order = ["least-remaining-time", "least-completion-time", "sed", "p2c", "weighted-random", "round-robin"]
     assert sorted(order, key=lambda name: means[name][0]) == order
     assert means["least-completion-time"][1] < means["least-remaining-time"][1], "knowing the own size saves the tail"
+
+
+def test_the_price_of_later_jobs_pays(means):
+    value, remaining, completion = (means[name] for name in ("relative-value", "least-remaining-time", "least-completion-time"))
+    assert value[0] < 0.95 * remaining[0]
+    assert value[1] < completion[1]
+
+
+# Observation
+
+
+def test_the_price_is_what_the_relative_value_policy_compares():
+    env = ParkEnv(0, 200, 4, "relative")
+    random_episodes(env, range(4))
+    view = env.closing()
+    price = np.expm1(observation(view)[:, :, FEATURES.index("price")].astype(np.float64)) * UNIT_MS
+    score = view.completion_ms + view.externality_ms
+    assert price - price[:, :1] == pytest.approx(score - score[:, :1], rel=1e-4, abs=1.0)
 
 
 # Around

@@ -96,7 +96,7 @@ def _settings(problem: Problem, folder: RunFolder, args: argparse.Namespace) -> 
     # Imported here and below: torch takes seconds, and --help or a mistyped option should not wait for it.
     from trimtab.experiments.session import Settings, resumed_settings
 
-    changes = _changes(args)
+    changes = _changes(problem, args)
     if args.resume:
         return resumed_settings(folder, changes)
     if (backend := changes.get("backend", problem.backends[0])) not in (*problem.backends, GATEWAY):
@@ -148,20 +148,20 @@ def _check_words(problem: Problem, args: argparse.Namespace) -> None:
         check_words([("--port", args.port is not None)], "without --traffic gateway")
 
 
-def _changes(args: argparse.Namespace) -> dict[str, Any]:
+def _changes(problem: Problem, args: argparse.Namespace) -> dict[str, Any]:
     """The settings that the command line names."""
     names = ("problem", "scenario", "backend", "servers", "seed", "reward", "heuristic", "episodes", "live_episodes", "epochs")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    learner = dict(args.learner or [])
+    learner, usual = dict(args.learner or []), dict(problem.learner_defaults)
     if args.traffic == GATEWAY or args.from_log is not None:
         given["backend"] = GATEWAY
-        learner = learner if args.resume else {**LIVE, **learner}
+        usual |= LIVE
     if args.traffic == GATEWAY and not args.resume:
         given.setdefault("episodes", LIVE_EPISODES)
     if args.from_log is not None:
         given["log"] = str(args.from_log.resolve())
-    if learner:
-        given["learner"] = DQNConfig.from_dict(learner).to_dict()
+    if learner or not args.resume:
+        given["learner"] = DQNConfig.from_dict({**usual, **learner}).to_dict()
     return given
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.core.compiled import compiled
+from trimtab.core.moods import Moods, empty_moods, note_dispatch, note_outcomes, read_moods
 from trimtab.core.request_log import FAILED, I64, SERVED, Outcomes, RequestLog
 
 F64 = npt.NDArray[np.float64]
@@ -47,10 +48,11 @@ class Ledger(NamedTuple):
     older: I32  # [B, N]
     oldest: I32  # [B, S] oldest request in flight, -1 none
     youngest: I32  # [B, S]
+    moods: Moods
 
 
-def empty_ledger(batch: int, servers: int, classes: int, requests: int) -> Ledger:
-    """A ledger that has seen nothing."""
+def empty_ledger(batch: int, servers: int, classes: int, requests: int, slots: I64 | None = None) -> Ledger:
+    """A ledger that has seen nothing. `slots` [B, S] are the declared ones, one each where it is None."""
     pair, triple = (batch, servers), (batch, servers, classes)
     return Ledger(
         in_flight=np.zeros(triple, dtype=np.int64),
@@ -71,16 +73,19 @@ def empty_ledger(batch: int, servers: int, classes: int, requests: int) -> Ledge
         older=np.full((batch, requests), -1, dtype=np.int32, order="F"),
         oldest=np.full(pair, -1, dtype=np.int32),
         youngest=np.full(pair, -1, dtype=np.int32),
+        moods=empty_moods(np.ones(pair, dtype=np.int64) if slots is None else slots, classes, requests),
     )
 
 
 def record_dispatch(ledger: Ledger, log: RequestLog, request: int, server: I64, now_s: F64) -> None:
     """Every fleet sent its request number `request` to `server` [B] at `now_s` [B]."""
     _dispatch(ledger, log.request_class, request, server, now_s)
+    note_dispatch(ledger.moods, log.request_class, request, server, now_s, ledger.outstanding)
 
 
 def record_outcomes(ledger: Ledger, log: RequestLog, outcomes: Outcomes) -> None:
     """Requests have completed, oldest first in each fleet."""
+    note_outcomes(ledger.moods, log, ledger.newer, outcomes.start, outcomes.stop)
     _complete(ledger, log, outcomes.start, outcomes.stop)
 
 
@@ -92,6 +97,11 @@ def service_estimate_s(ledger: Ledger) -> F64:
     estimate = np.empty_like(ledger.service_s)
     _estimate(ledger.service_s, ledger.samples, estimate)
     return estimate
+
+
+def mood_columns(ledger: Ledger, service_s: F64, request_class: I32, now_s: F64) -> F64:
+    """Columns of `core.moods` for the request that is about to be sent; `service_s` is `service_estimate_s`.  # [B, S, columns]"""
+    return read_moods(ledger.moods, ledger.in_flight, ledger.oldest, ledger.newer, service_s, request_class, now_s)
 
 
 @compiled

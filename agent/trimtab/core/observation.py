@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.core.compiled import compiled
-from trimtab.core.ledger import Ledger, service_estimate_s
+from trimtab.core.ledger import Ledger, mood_columns, service_estimate_s
+from trimtab.core.moods import COLUMNS
 from trimtab.core.request_log import F64, I32, I64
 from trimtab.core.view import Truth, View
 
@@ -18,6 +19,7 @@ F32 = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 LOAD_CEILING: Final = 4.0
 PROVEN: Final = 20.0  # samples after which a mean is as good as it gets
+LOG_CEILING: Final = 8.0  # e^8 mean service times: a minute of 20 ms requests
 CEILING: Final = 20.0  # of every ratio: without it one frozen server would dominate a batch of gradients
 
 FEATURES: Final = (
@@ -39,7 +41,29 @@ FEATURES: Final = (
     "silence",  # time since the last completion, if anything is in flight
     "load",  # arrival rate x mean service time / all slots
     "share_of_class",  # how common this request's class is
+    # From here on: what `core.moods` infers. Logarithms instead of a ceiling: with long queues everywhere, the longer must still be seen.
+    "expected_cost",  # log(1 + expected delay, slow spells and failures considered)
+    "log_delay",  # log(1 + delay), without the ceiling
+    "log_own",  # log(own service if the server is well)
+    "log_wait",  # log(1 + wait if the server is well, less what is already done)
+    "slow_share",  # probability that the server is in a slow spell
+    "last_ratio",  # log(actual / expected service) of the last answer
+    "recent_ratio",  # the same over about the last three
+    "long_ratio",  # and over about the last twelve
+    "overdue",  # log(time in service / expected) of the request most overdue
+    "mean_overdue",  # the same, summed over the requests in service, divided by the slots
+    "progress",  # time that requests in service have had / slots
+    "stale",  # log(1 + time since the last answer)
+    "contention",  # slope of service time per other busy slot
+    "spread",  # variance of log service time of this class
+    "uncertainty",  # 1 / sqrt(samples of this class here)
+    "failing",  # share of recent answers that failed, forgotten with time
 )
+_OWN, _LEFT, _DELAY, _SLOW = (COLUMNS.index(name) for name in ("own_s", "left_s", "delay_s", "slow_share"))
+_LAST, _RECENT, _LONG = (COLUMNS.index(name) for name in ("last_ratio", "recent_ratio", "long_ratio"))
+_OVERDUE, _MEAN, _ELAPSED = (COLUMNS.index(name) for name in ("overdue", "mean_overdue", "elapsed_s"))
+_SLOPE, _SPREAD, _UNSURE, _FAILING = (COLUMNS.index(name) for name in ("contention", "spread", "uncertainty", "failing"))
+EXPECTED_COST: Final = FEATURES.index("expected_cost")
 
 
 def observation(view: View[Truth]) -> F32:
@@ -47,7 +71,8 @@ def observation(view: View[Truth]) -> F32:
     rows = np.empty((*view.slots.shape, len(FEATURES)), dtype=np.float32)
     scratch = np.empty((2, view.slots.shape[1]))
     service = service_estimate_s(view.ledger)
-    _fill(view.ledger, service, view.now_s, view.request_class, view.available, view.slots, scratch[0], scratch[1], rows)
+    moods = mood_columns(view.ledger, service, view.request_class, view.now_s)
+    _fill(view.ledger, service, moods, view.now_s, view.request_class, view.available, view.slots, scratch[0], scratch[1], rows)
     return rows
 
 
@@ -111,8 +136,22 @@ def _server_row(
 
 
 @compiled
+def _mood_row(ledger: Ledger, mood: F64, b: int, s: int, delay: float, slots: int, unit: float, now: float, row: F32) -> None:
+    row[18] = np.log1p(mood[_DELAY] / unit)
+    row[19] = np.log1p(delay / unit)
+    row[20] = _bounded(np.log(mood[_OWN] / unit), -LOG_CEILING, LOG_CEILING)
+    row[21] = np.log1p(mood[_LEFT] / unit)
+    row[22] = mood[_SLOW]
+    row[23], row[24], row[25] = mood[_LAST], mood[_RECENT], mood[_LONG]
+    row[26], row[27] = mood[_OVERDUE], mood[_MEAN]
+    row[28] = min(mood[_ELAPSED] / slots / unit, CEILING)
+    row[29] = min(np.log1p(max(now - ledger.last_completion_s[b, s], 0.0) / unit), LOG_CEILING)
+    row[30], row[31], row[32], row[33] = mood[_SLOPE], mood[_SPREAD], mood[_UNSURE], mood[_FAILING]
+
+
+@compiled
 def _fill(
-    ledger: Ledger, service: F64, now_s: F64, request_class: I32, available: Mask, slots: I64, mix: F64, delay: F64, rows: F32
+    ledger: Ledger, service: F64, moods: F64, now_s: F64, request_class: I32, available: Mask, slots: I64, mix: F64, delay: F64, rows: F32
 ) -> None:
     """`mix` and `delay` [S] are scratch space."""
     batch, servers, _ = service.shape
@@ -136,5 +175,6 @@ def _fill(
             row[8] = _bounded(np.log(own / least_service), -3.0, 3.0)
             row[9] = _bounded(np.log(own / mix[s]), -3.0, 3.0)
             row[10] = min(ledger.samples[b, s, k], PROVEN) / PROVEN
+            _mood_row(ledger, moods[b, s], b, s, delay[s], slots[b, s], unit, now_s[b], row)
             row[16] = load
             row[17] = ledger.class_share[b, k]

@@ -11,10 +11,11 @@ from trimtab.dqn.config import DQNConfig
 from trimtab.dqn.inference import epsilon_greedy_choice, greedy_choice
 from trimtab.dqn.learner import Learner, UpdateStats
 from trimtab.dqn.network import QNetwork, q_values, rehearse
-from trimtab.dqn.replay import Batch, Replay
+from trimtab.dqn.replay import Batch
 from trimtab.dqn.schedule import linear, updates_scheduled
+from trimtab.dqn.shelf import Shelf
 from trimtab.dqn.targets import heuristic_bonus
-from trimtab.errors import CheckpointError
+from trimtab.errors import CheckpointError, UsageError
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
@@ -24,7 +25,7 @@ _EXPLORE, _SAMPLE = 1, 2  # streams of chance under one seed; the weights use th
 
 
 class DQNAgent:
-    """Learns from B parallel streams of decisions over S servers with F features each.
+    """Learns from B parallel streams of decisions over S servers with F features each; with a `set` network S may change between episodes.
 
     Per episode: `begin(B)`; per step `act`, `observe`, and whenever rewards arrive `credit`; `learn` whenever convenient; `finish`. What it
     does depends on its arguments, its seed and the number of threads only.
@@ -35,7 +36,7 @@ class DQNAgent:
         self.decisions = 0
         self._shape = {"features": features, "servers": servers}
         self._learner = Learner(config, features, servers, seed, device)
-        self._replay = Replay(config.replay_capacity, servers, features, device)
+        self._replay = Shelf(config.replay_capacity, servers, features, device, advised=config.cloning > 0)
         self._explore = Uniforms(np.random.default_rng([seed, _EXPLORE]))
         self._sample_rng = np.random.default_rng([seed, _SAMPLE])
         rehearse(self.policy_network, servers, features)
@@ -48,7 +49,7 @@ class DQNAgent:
     @property
     def replay_fill(self) -> float:
         """Part of the replay memory that is filled."""
-        return len(self._replay) / self._replay.capacity
+        return self._replay.fill
 
     @property
     def epsilon(self) -> float:
@@ -59,15 +60,17 @@ class DQNAgent:
     @property
     def heuristic_weight(self) -> float:
         """xi now."""
-        c = self.config
-        if c.heuristic_decisions == 0:
-            return c.heuristic_weight
-        return linear(c.heuristic_weight, 0.0, c.heuristic_decisions, self.decisions)
+        return self._faded(self.config.heuristic_weight)
+
+    @property
+    def cloning_weight(self) -> float:
+        """Weight of the loss that pulls towards the heuristic's action now."""
+        return self._faded(self.config.cloning)
 
     @property
     def policy_network(self) -> QNetwork:
-        """The online network, which the greedy policy uses; live, not a copy."""
-        return self._learner.online
+        """The network of the greedy policy: the averaged one, or the online one where nothing is averaged; live, not a copy."""
+        return self._learner.greedy
 
     @property
     def optimizer_state(self) -> dict[str, Any]:
@@ -78,21 +81,32 @@ class DQNAgent:
     def act(self, obs: F32, mask: Bool, explore: bool, heuristic_actions: I64 | None = None) -> I64:
         """Choose a server per stream: obs [B, S, F], mask [B, S] with at least one True in each row -> [B] int64.
 
-        Greedy on Q, plus xi H where `heuristic_actions` [B] are given; with `explore`, a share epsilon is uniform over available servers.
+        With `explore`, greedy on Q, plus xi H where `heuristic_actions` [B] are given, but for a share epsilon that is uniform over
+        available servers. Without, what a deployed policy would do: the averaged network where there is one, cautious where anchored.
         """
-        q = self._values(obs, mask, heuristic_actions)
         if not explore:
-            return greedy_choice(q, mask)
+            return greedy_choice(*self.policy_network.earnest(obs, mask))
+        q = self._values(obs, mask, heuristic_actions)
         return epsilon_greedy_choice(q, mask, self.epsilon, self._explore.take(len(q), 2))
 
     def begin(self, streams: int) -> None:
         """Start one fresh episode in each of `streams` streams."""
         self._replay.begin(streams)
 
-    def observe(self, obs: F32, mask: Bool, actions: I64) -> I64:
-        """Remember one decision per stream, and return their ids [B] int64, under which `credit` delivers the rewards."""
+    def require_advice(self, given: bool) -> None:
+        """Raises UsageError where actions are to be cloned and no heuristic is there to give them."""
+        if self.config.cloning > 0 and not given:
+            found = f"learner setting cloning is {self.config.cloning:g} and there is no heuristic to clone"
+            raise UsageError(f"{found}; name one with --heuristic, or leave cloning at 0")
+
+    def observe(self, obs: F32, mask: Bool, actions: I64, heuristic_actions: I64 | None = None) -> I64:
+        """Remember one decision per stream, and return their ids [B] int64, under which `credit` delivers the rewards.
+
+        `heuristic_actions` [B], -1 where there is none, are what is cloned. Raises UsageError where that is wanted and they are missing.
+        """
+        self.require_advice(heuristic_actions is not None)
         self.decisions += len(actions)
-        return self._replay.add(obs, mask, actions)
+        return self._replay.add(obs, mask, actions, heuristic_actions)
 
     def credit(self, ids: I64, rewards: npt.NDArray[np.floating[Any]], valid: Bool) -> None:
         """Deliver rewards [N] that have arrived, in any order; not `valid`: the outcome cannot be measured. Errors: see `Replay.credit`."""
@@ -113,7 +127,8 @@ class DQNAgent:
     def learn(self, max_updates: int | None = None) -> list[UpdateStats]:
         """Make the gradient steps that are due, at most `max_updates`; the rest stays due. Raises LearningError on divergence."""
         due = self.updates_due()
-        return [self._learner.update(self._sample()) for _ in range(due if max_updates is None else min(due, max_updates))]
+        cloning = self.cloning_weight
+        return [self._learner.update(self._sample(), cloning) for _ in range(due if max_updates is None else min(due, max_updates))]
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of everything that an identical continuation needs, in types that a weights-only load accepts."""
@@ -139,8 +154,13 @@ class DQNAgent:
         self._explore.load_state_dict(state["explore"])
         restore_generator(self._sample_rng, state["sample_rng"])
 
+    def _faded(self, weight: float) -> float:
+        """What is left of a weight that falls to 0 over `heuristic_decisions`."""
+        span = self.config.heuristic_decisions
+        return linear(weight, 0.0, span, self.decisions) if span else weight
+
     def _values(self, obs: F32, mask: Bool, heuristic_actions: I64 | None) -> F32:
-        q = q_values(self.policy_network, obs, mask)
+        q = q_values(self._learner.online, obs, mask)
         if heuristic_actions is not None:
             bonus = heuristic_bonus(q, torch.from_numpy(mask), torch.from_numpy(heuristic_actions), self.config.heuristic_margin)
             q = q + self.heuristic_weight * bonus

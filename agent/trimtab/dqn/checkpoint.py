@@ -83,10 +83,10 @@ def load_network(checkpoint: Checkpoint, servers: int, device: str | torch.devic
     if checkpoint.config.network == "mlp" and servers != checkpoint.servers:
         found = f"an mlp model for {checkpoint.servers} servers; the fleet has {servers}"
         raise CheckpointError(f"{found}; use a fleet of {checkpoint.servers} or train with network = set")
-    network = build_network(checkpoint.config, len(checkpoint.observation), checkpoint.servers)
     try:
+        network = build_network(checkpoint.config, len(checkpoint.observation), checkpoint.servers)
         network.load_state_dict(dict(checkpoint.network))
-    except RuntimeError as error:
+    except (RuntimeError, UsageError) as error:
         raise CheckpointError(f"weights do not fit the checkpoint's own configuration ({_one_line(error)}); take another file") from error
     return network.to(device).requires_grad_(False)
 

@@ -1,7 +1,8 @@
 """The learner's settings: one frozen record, the only place of their defaults.
 
 Sources: Mnih et al. 2015 (DQN), van Hasselt et al. 2016 (Double), Wang et al. 2016 (dueling), Sutton and Barto 2018 chapter 7 (n-step),
-Lillicrap et al. 2016 (soft target), Bianchi et al. 2004 (heuristic acceleration).
+Lillicrap et al. 2016 (soft target), Bianchi et al. 2004 (heuristic acceleration), Silver et al. 2018 (residual), Polyak and Juditsky 1992
+(averaged weights), Hester et al. 2018 (cloning).
 """
 
 from collections.abc import Mapping
@@ -41,6 +42,7 @@ class DQNConfig:
     n_step: int = 3  # rewards summed before bootstrapping, in decisions of one stream
     discount: float = 0.95  # gamma, per decision
     learning_rate: float = 5e-4  # step size of Adam
+    learning_rate_updates: int = 0  # updates after which it is a half, after twice as many a third, and so on; 0: it stays
     batch: int = 1024  # replay rows in a gradient step
     decisions_per_update: int = 256  # decisions that earn one gradient step
     learn_start: int = 4096  # decisions before the first gradient step
@@ -55,8 +57,16 @@ class DQNConfig:
     epsilon_decisions: int = 100_000  # decisions over which epsilon falls linearly
     heuristic_weight: float = 1.0  # xi in argmax(Q + xi H); at 1 and above the heuristic's action always wins the greedy choice
     heuristic_margin: float = 0.1  # eta, Q units by which H lifts the heuristic's action above the best
-    heuristic_decisions: int = 200_000  # decisions over which xi falls linearly to 0; 0: xi stays as it is
+    heuristic_decisions: int = 200_000  # decisions over which xi and cloning fall linearly to 0; 0: they stay as they are
+    cloning: float = (
+        0.0  # weight of the large-margin loss (margin eta) that pulls towards the heuristic's action; needs a heuristic; 0: none
+    )
     reward_clip: float | None = None  # rewards are cut to [-clip, clip]; None: never
+    anchor: int = -1  # index of the feature log(1 + expected cost) that is learned on top of (dqn.anchor); -1: from nothing
+    trust: float = 0.5  # with an anchor: share of what the network adds to it that counts in a greedy choice
+    bound_factor: float = 1.5  # with an anchor: choices of expected cost up to factor x the least + slack are open to a greedy choice
+    bound_slack: float = 0.5  # in units of the reward
+    average: float = 0.0  # share of the online weights that enter the averaged network at each update, which decides greedily; 0: none
 
     def __post_init__(self) -> None:
         for check in (_check_choices, _check_flags, _check_counts, _check_reals):
@@ -87,6 +97,8 @@ _COUNTS = {  # key: least allowed
     "replay_capacity": 2,
     "target_period": 1,
     "epsilon_decisions": 0,
+    "anchor": -1,
+    "learning_rate_updates": 0,
     "heuristic_decisions": 0,
 }
 _REALS = {  # key: above (excluded), up to (included)
@@ -96,11 +108,16 @@ _REALS = {  # key: above (excluded), up to (included)
     "reward_clip": (0.0, inf),
 }
 _SHARES = {  # key: from, to (both included)
+    "trust": (0.0, 1.0),
+    "bound_factor": (1.0, inf),
+    "bound_slack": (0.0, inf),
+    "average": (0.0, 1.0),
     "discount": (0.0, 1.0),
     "epsilon_start": (0.0, 1.0),
     "epsilon_end": (0.0, 1.0),
     "heuristic_weight": (0.0, inf),
     "heuristic_margin": (0.0, inf),
+    "cloning": (0.0, inf),
 }
 
 

@@ -33,10 +33,17 @@ class SetWeights(NamedTuple):
     advantage_bias: F32  # [1]
     value: F32  # [1, H] or [0, H]
     value_bias: F32  # [1] or [0]
+    anchor: int  # feature that is learned on top of, -1 none
 
 
 def views(
-    encoder_in: nn.Linear, encoder_out: nn.Linear, own: nn.Linear, context: nn.Linear, advantage: nn.Linear, value: nn.Linear | None
+    encoder_in: nn.Linear,
+    encoder_out: nn.Linear,
+    own: nn.Linear,
+    context: nn.Linear,
+    advantage: nn.Linear,
+    value: nn.Linear | None,
+    anchor: int,
 ) -> SetWeights:
     """The layers' parameters as arrays that share their memory."""
 
@@ -45,7 +52,7 @@ def views(
 
     none = np.zeros((0, own.out_features), dtype=np.float32), np.zeros(0, dtype=np.float32)
     last = none if value is None else pair(value)
-    return SetWeights(*pair(encoder_in), *pair(encoder_out), own.weight.detach().numpy(), *pair(context), *pair(advantage), *last)
+    return SetWeights(*pair(encoder_in), *pair(encoder_out), own.weight.detach().numpy(), *pair(context), *pair(advantage), *last, anchor)
 
 
 def set_q_values(weights: SetWeights, obs: F32, mask: Bool) -> F32:
@@ -141,6 +148,18 @@ def _head(weights: SetWeights, own: F32, context: F32) -> float:
 
 
 @compiled_sums
+def _put_on_anchor(obs: F32, mask: Bool, b: int, anchor: int, q: F32) -> None:
+    """`dqn.anchor.anchored` for one fleet, in place."""
+    least = np.inf
+    for s in range(q.shape[1]):
+        if mask[b, s]:
+            least = min(least, np.expm1(obs[b, s, anchor]))
+    scale = 1.0 + (least if least < np.inf else 0.0)
+    for s in range(q.shape[1]):
+        q[b, s] = scale * q[b, s] - np.expm1(obs[b, s, anchor])
+
+
+@compiled_sums
 def _forward(weights: SetWeights, obs: F32, mask: Bool, first: F32, second: F32, pooled: F32, context: F32, q: F32) -> None:
     hidden = weights.own.shape[0]
     dueling = weights.value.shape[0] > 0
@@ -161,3 +180,5 @@ def _forward(weights: SetWeights, obs: F32, mask: Bool, first: F32, second: F32,
                 shift += weights.value[0, i] * max(context[hidden + i], np.float32(0.0))
             for s in range(obs.shape[1]):
                 q[b, s] += shift
+        if weights.anchor >= 0:
+            _put_on_anchor(obs, mask, b, weights.anchor, q)

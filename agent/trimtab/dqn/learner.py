@@ -5,15 +5,17 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trimtab.dqn.anchor import cost_scale
 from trimtab.dqn.config import DQNConfig, LossKind
 from trimtab.dqn.errors import LearningError
-from trimtab.dqn.network import build_network
+from trimtab.dqn.network import QNetwork, build_network
 from trimtab.dqn.replay import Batch
 from trimtab.dqn.targets import td_target
 from trimtab.errors import UsageError
@@ -31,7 +33,7 @@ _LOSSES: dict[LossKind, Callable[[Tensor, Tensor], Tensor]] = {"mse": functional
 class UpdateStats:
     """What one gradient step saw, before it moved the weights."""
 
-    loss: float  # squared reward units (mse), mean over the batch
+    loss: float  # squared reward units (mse), mean over the batch; that of cloning is in it
     q_mean: float  # reward units, of the actions taken
     grad_norm: float  # L2, before clipping
 
@@ -58,52 +60,72 @@ class Learner:
         self.target = copy.deepcopy(self.online).requires_grad_(False)
         self._weights: list[Tensor] = list(self.online.parameters())
         self._target_weights: list[Tensor] = list(self.target.parameters())
+        self.average = copy.deepcopy(self.online).requires_grad_(False) if config.average > 0 else None
+        self._average_weights: list[Tensor] = [] if self.average is None else list(self.average.parameters())
         self._optimizer = torch.optim.Adam(self._weights, lr=config.learning_rate, fused=True)
         self._loss = _LOSSES[config.loss]
         self._sharded = torch.device(device).type == "cpu" and config.batch >= SMALLEST_SHARDED
         self._threads = ThreadPoolExecutor(SHARDS, "gradient")
 
-    def update(self, batch: Batch) -> UpdateStats:
-        """One gradient step. Raises LearningError, with the weights untouched, where loss or gradient is not finite."""
-        parts = list(self._threads.map(self._gradient, batch.split(SHARDS))) if self._sharded else [self._gradient(batch)]
+    @property
+    def greedy(self) -> QNetwork:
+        """What decides when nothing is tried out: the average of recent weights where they are averaged, else the online network."""
+        return self.online if self.average is None else self.average
+
+    def update(self, batch: Batch, cloning: float = 0.0) -> UpdateStats:
+        """One gradient step; `cloning` is the weight of the pull towards the advised actions, which the batch then holds.
+
+        Raises LearningError, with the weights untouched, where loss or gradient is not finite.
+        """
+        pieces = batch.split(SHARDS) if self._sharded else [batch]
+        work = self._threads.map if self._sharded else map
+        parts = list(work(self._gradient, pieces, repeat(cloning)))
         shares = [rows / len(batch.action) for rows, _, _, _ in parts]
-        for weight, *pieces in zip(self._weights, *(gradient for _, _, _, gradient in parts), strict=True):
-            weight.grad = sum_weighted(pieces, shares)
+        for weight, *gradients in zip(self._weights, *(gradient for _, _, _, gradient in parts), strict=True):
+            weight.grad = sum_weighted(gradients, shares)
         grad_norm = nn.utils.clip_grad_norm_(self._weights, self.config.max_grad_norm, foreach=True)
         loss = sum_weighted([one for _, one, _, _ in parts], shares)
         q_mean = sum_weighted([one for _, _, one, _ in parts], shares)
         # One transfer for all three numbers: on an accelerator each would wait for the whole step.
         stats = UpdateStats(*torch.stack((loss, q_mean, grad_norm)).tolist())
         self._check(stats)
+        self._optimizer.param_groups[0]["lr"] = step_size(self.config, self.updates)
         self._optimizer.step()
         self.updates += 1
         self._follow()
         return stats
 
-    def _gradient(self, batch: Batch) -> tuple[int, Tensor, Tensor, Sequence[Tensor]]:
+    def _gradient(self, batch: Batch, cloning: float) -> tuple[int, Tensor, Tensor, Sequence[Tensor]]:
         """Rows, mean loss, mean Q and gradient of a batch or a part of one."""
         if self._sharded:
             torch.set_num_threads(1)  # of this thread: the parts are the parallelism, more threads would only spin
         target = self._td_target(batch)  # [B]
-        q = self.online(batch.obs, batch.mask).gather(1, batch.action.unsqueeze(1)).squeeze(1)  # [B]
-        loss = self._loss(q, target)
+        values = self.online(batch.obs, batch.mask)  # [B, S]
+        q = values.gather(1, batch.action.unsqueeze(1)).squeeze(1)  # [B]
+        loss = self._loss(*self._scaled(batch, q, target))
+        if cloning > 0.0:
+            loss = loss + cloning * self._cloning_loss(batch, values)
         gradient = torch.autograd.grad(loss, self._weights)
         return len(batch.action), loss.detach(), q.detach().mean(), gradient
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of both networks, the optimiser and the update counter."""
-        state = {
+        state: dict[str, Any] = {
             "online": self.online.state_dict(),
             "target": self.target.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "updates": self.updates,
         }
+        if self.average is not None:
+            state["average"] = self.average.state_dict()
         return copy.deepcopy(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Become what `state_dict` copied, from a learner of the same configuration and shapes."""
         self.online.load_state_dict(state["online"])
         self.target.load_state_dict(state["target"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.updates = state["updates"]
 
@@ -112,6 +134,22 @@ class Learner:
             next_q_target = self.target(batch.next_obs, batch.next_mask)  # [B, S]
             next_q_online = self.online(batch.next_obs, batch.next_mask) if self.config.double else None  # [B, S]
             return td_target(batch.reward, batch.discount, next_q_online, next_q_target, batch.next_mask, self.config.double)
+
+    def _scaled(self, batch: Batch, q: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Both in the scale of the state, where there is an anchor: else overloaded fleets, whose rewards are the largest, teach alone."""
+        if self.config.anchor < 0:
+            return q, target
+        scale = self._scale(batch).squeeze(1)  # [B]
+        return q / scale, target / scale
+
+    def _scale(self, batch: Batch) -> Tensor:
+        """[B, 1], with an anchor."""
+        return cost_scale(torch.expm1(batch.obs[..., self.config.anchor]), batch.mask)
+
+    def _cloning_loss(self, batch: Batch, values: Tensor) -> Tensor:
+        """Mean over all rows, advised or not, in the scale of the state as the TD error is."""
+        scaled = values if self.config.anchor < 0 else values / self._scale(batch)
+        return large_margin(scaled, batch.mask, batch.advice, self.config.heuristic_margin).mean()
 
     def _check(self, stats: UpdateStats) -> None:
         if not (math.isfinite(stats.loss) and math.isfinite(stats.grad_norm)):
@@ -124,6 +162,27 @@ class Learner:
                 torch._foreach_lerp_(self._target_weights, self._weights, self.config.tau)
             elif self.updates % self.config.target_period == 0:
                 torch._foreach_copy_(self._target_weights, self._weights)
+            if self.average is not None:  # at first the plain mean, which forgets the start
+                torch._foreach_lerp_(self._average_weights, self._weights, max(self.config.average, 1.0 / (self.updates + 1)))
+
+
+def large_margin(q: Tensor, mask: Tensor, advice: Tensor, margin: float) -> Tensor:
+    """max_a [Q(s, a) + l(a)] - Q(s, a_E), [B], with l = `margin` for all actions but the advised one a_E (Hester et al. 2018, J_E).
+
+    q [B, S], mask [B, S], advice [B] int64. It is 0 where the advised action leads every other open one by the margin, and where nothing
+    (-1), or an action that is not open, was advised.
+    """
+    action = advice.clamp(min=0).unsqueeze(1)  # [B, 1]
+    own = q.gather(1, action)  # [B, 1]
+    best = (q + margin).scatter(1, action, own).masked_fill(~mask, -math.inf).amax(dim=1)  # [B]
+    advised = (advice >= 0) & mask.gather(1, action).squeeze(1)
+    return torch.where(advised, best - own.squeeze(1), 0.0)
+
+
+def step_size(config: DQNConfig, updates: int) -> float:
+    """Adam's step size after so many updates: 1/t where it falls (Robbins and Monro 1951), which needs no planned end."""
+    span = config.learning_rate_updates
+    return config.learning_rate / (1.0 + updates / span) if span else config.learning_rate
 
 
 def sum_weighted(pieces: Sequence[Tensor], shares: Sequence[float]) -> Tensor:

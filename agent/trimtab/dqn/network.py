@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trimtab.dqn.anchor import Caution, anchored, cautious
 from trimtab.dqn.config import DQNConfig
 from trimtab.dqn.inference import SetWeights, epsilon_greedy_choice, set_q_values, views
 from trimtab.dqn.targets import dueling_q
+from trimtab.errors import UsageError
 
 # On a CPU, 4096 decisions in one block are a third slower: buffers leave the cache and go back to the kernel after every call. Much below
 # this size the calls themselves begin to count.
@@ -31,10 +33,17 @@ class QNetwork(nn.Module, ABC):
     number that the action rule and the targets ignore.
     """
 
+    anchor: int = -1  # see `dqn.anchor`
+    caution = Caution()
+
     @property
     @abstractmethod
     def device(self) -> torch.device:
         """Where the parameters lie."""
+
+    def earnest(self, obs: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Values [B, S] and candidates [B, S] of a greedy choice, see `dqn.anchor.cautious`."""
+        return cautious(q_values(self, obs, mask).numpy(), obs, mask, self.anchor, self.caution)
 
     @abstractmethod
     def forward(self, obs: Tensor, mask: Tensor) -> Tensor:
@@ -48,15 +57,17 @@ class SetNetwork(QNetwork):
     which equals one layer over [own embedding, context].
     """
 
-    def __init__(self, features: int, hidden: int, dueling: bool, generator: torch.Generator | None) -> None:
+    def __init__(self, features: int, hidden: int, dueling: bool, generator: torch.Generator | None, anchor: int = -1) -> None:
         super().__init__()
         self.dueling = dueling
+        self.anchor = anchor
         self.encoder_in = _linear(features, hidden, generator)
         self.encoder_out = _linear(hidden, hidden, generator)
         self.own = _linear(hidden, hidden, generator, bias=False, fan_in=3 * hidden)
         self.context = _linear(2 * hidden, (2 if dueling else 1) * hidden, generator, fan_in=3 * hidden)
         self.advantage = _linear(hidden, 1, generator)
         self.value = _linear(hidden, 1, generator) if dueling else None
+        _begin_at(anchor, self.advantage, self.value)
         self._views: tuple[int, SetWeights] | None = None
 
     @property
@@ -72,18 +83,23 @@ class SetNetwork(QNetwork):
         h = functional.relu(self.encoder_in(x), inplace=True)  # [S * B, H]
         h = functional.relu(self.encoder_out(h), inplace=True)  # [S * B, H]
         context = self.context(pool(h.view(servers, batch, -1), present, share))  # [B, H or 2H]
-        if self.value is None:
-            return self._head(h, context).t()  # [B, S]
-        shared, fleet = context.chunk(2, dim=-1)
-        value = self.value(functional.relu(fleet)).squeeze(-1)  # [B]
-        return dueling_q(value, self._head(h, shared), present * share).t()  # [B, S]
+        q = self._heads(h, context, present * share)  # [B, S]
+        return q if self.anchor < 0 else anchored(q, obs, mask, self.anchor)[0]
 
     def weights(self) -> SetWeights:
         """Views of the parameters, for the compiled forward pass; a network on the CPU only."""
         place = self.own.weight.data_ptr()
         if self._views is None or self._views[0] != place:  # a copied or moved network has its parameters elsewhere
-            self._views = place, views(self.encoder_in, self.encoder_out, self.own, self.context, self.advantage, self.value)
+            self._views = place, views(self.encoder_in, self.encoder_out, self.own, self.context, self.advantage, self.value, self.anchor)
         return self._views[1]
+
+    def _heads(self, h: Tensor, context: Tensor, weight: Tensor) -> Tensor:
+        """Q [B, S], what is learned of it; weight [S, B] is 1/available where available."""
+        if self.value is None:
+            return self._head(h, context).t()
+        shared, fleet = context.chunk(2, dim=-1)
+        value = self.value(functional.relu(fleet)).squeeze(-1)  # [B]
+        return dueling_q(value, self._head(h, shared), weight).t()
 
     def _head(self, h: Tensor, shared: Tensor) -> Tensor:
         z = functional.relu(self.own(h).view(-1, *shared.shape) + shared, inplace=True)  # [S, B, H]
@@ -93,12 +109,16 @@ class SetNetwork(QNetwork):
 class FlatNetwork(QNetwork):
     """Two hidden layers over the flattened observation and the mask; for the fleet size that it was made for only."""
 
-    def __init__(self, features: int, servers: int, hidden: int, dueling: bool, generator: torch.Generator | None) -> None:
+    def __init__(
+        self, features: int, servers: int, hidden: int, dueling: bool, generator: torch.Generator | None, anchor: int = -1
+    ) -> None:
         super().__init__()
+        self.anchor = anchor
         self.layer_1 = _linear(servers * (features + 1), hidden, generator)
         self.layer_2 = _linear(hidden, hidden, generator)
         self.advantage = _linear(hidden, servers, generator)
         self.value = _linear(hidden, 1, generator) if dueling else None
+        _begin_at(anchor, self.advantage, self.value)
 
     @property
     def device(self) -> torch.device:
@@ -108,18 +128,27 @@ class FlatNetwork(QNetwork):
         present = mask.to(obs.dtype)  # [B, S]
         x = torch.cat(((obs * present.unsqueeze(-1)).flatten(1), present), dim=1)  # [B, S * F + S]
         h = functional.relu(self.layer_2(functional.relu(self.layer_1(x), inplace=True)), inplace=True)  # [B, H]
-        advantage = cast(Tensor, self.advantage(h))  # [B, S]
-        if self.value is None:
-            return advantage
-        weight = (present / present.sum(1, keepdim=True).clamp(min=1.0)).t()  # [S, B]
-        return dueling_q(self.value(h).squeeze(-1), advantage.t(), weight).t()  # [B, S]
+        q = cast(Tensor, self.advantage(h))  # [B, S]
+        if self.value is not None:
+            weight = (present / present.sum(1, keepdim=True).clamp(min=1.0)).t()  # [S, B]
+            q = dueling_q(self.value(h).squeeze(-1), q.t(), weight).t()
+        return q if self.anchor < 0 else anchored(q, obs, mask, self.anchor)[0]
 
 
 def build_network(config: DQNConfig, features: int, servers: int, generator: torch.Generator | None = None) -> QNetwork:
-    """The configured network on the CPU, its weights drawn from `generator` alone; without one they are 0, ready to be loaded."""
+    """The configured network on the CPU, its weights drawn from `generator` alone; without one they are 0, ready to be loaded.
+
+    Raises UsageError where the anchor is no feature.
+    """
+    if config.anchor >= features:
+        raise UsageError(f"learner setting anchor is {config.anchor}; allowed: -1 to {features - 1}, the index of a feature")
+    network: QNetwork
     if config.network == "set":
-        return SetNetwork(features, config.hidden, config.dueling, generator)
-    return FlatNetwork(features, servers, config.hidden, config.dueling, generator)
+        network = SetNetwork(features, config.hidden, config.dueling, generator, config.anchor)
+    else:
+        network = FlatNetwork(features, servers, config.hidden, config.dueling, generator, config.anchor)
+    network.caution = Caution(config.trust, config.bound_factor, config.bound_slack)
+    return network
 
 
 def q_values(network: QNetwork, obs: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]) -> Tensor:
@@ -139,9 +168,8 @@ def q_values(network: QNetwork, obs: npt.NDArray[np.float32], mask: npt.NDArray[
 
 def rehearse(network: QNetwork, servers: int, features: int) -> None:
     """Make one decision that nobody uses: what it compiles must not be compiled while a live fleet's requests are due."""
-    mask = np.ones((1, servers), dtype=np.bool_)
-    q = q_values(network, np.zeros((1, servers, features), dtype=np.float32), mask).numpy()
-    epsilon_greedy_choice(q, mask, 0.0, np.zeros((1, 2)))
+    values, near = network.earnest(np.zeros((1, servers, features), dtype=np.float32), np.ones((1, servers), dtype=np.bool_))
+    epsilon_greedy_choice(values, near, 0.0, np.zeros((1, 2)))
 
 
 def pool(h: Tensor, present: Tensor, share: Tensor) -> Tensor:
@@ -170,6 +198,15 @@ class _Pool(torch.autograd.Function):
         ties = torch.eq(kept, top, out=torch.empty_like(kept))  # [S, B, H] as 1 and 0; by way of bool it takes seven times as long
         grad_tie = grad_top / ties.sum(0)  # [B, H]; at least one server ties
         return ties.mul_(grad_tie).add_(grad_mean * share).mul_(present), None, None
+
+
+def _begin_at(anchor: int, *heads: nn.Linear | None) -> None:
+    """With an anchor the heads begin at zero, and so does what is learned on top of it."""
+    if anchor >= 0:
+        for head in heads:
+            if head is not None:
+                nn.init.zeros_(head.weight)
+                nn.init.zeros_(head.bias)
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator | None, bias: bool = True, fan_in: int | None = None) -> nn.Linear:

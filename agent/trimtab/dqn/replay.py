@@ -7,7 +7,7 @@ Bookkeeping lies in numpy on the CPU, where index arithmetic on a thousand rows 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ Bool = npt.NDArray[np.bool_]
 
 _EMPTY, _PENDING, _CREDITED, _DROPPED, _CLOSING = range(5)
 _NONE = -1  # no such row
+NO_ADVICE = -1  # no action was advised
 _SCAN = 2048  # rows looked at per step when the watermark moves or rows are counted
 _ROUNDS = 16  # rejection rounds before all rows are looked at; reached only where fewer than one window in ten is whole
 
@@ -39,10 +40,11 @@ class Batch:
     discount: Tensor  # [N] float32, what the bootstrap value is multiplied by: gamma^m, 0 after a true end
     next_obs: Tensor  # [N, S, F] float32, at the end of the window
     next_mask: Tensor  # [N, S] bool
+    advice: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))  # [N] the heuristic's action, or -1; [0]: not kept
 
     def split(self, parts: int) -> list["Batch"]:
         """The batch in `parts` runs of rows, as even as can be."""
-        columns = [torch.tensor_split(getattr(self, field.name), parts) for field in fields(self)]
+        columns = [torch.tensor_split(getattr(self, one.name), parts) for one in fields(self)]
         return [Batch(*row) for row in zip(*columns, strict=True)]
 
 
@@ -61,11 +63,13 @@ class Replay:
     after `finish`. Ids count up forever; row id lies in slot id % capacity, so that ids older than the ring are recognised and ignored.
     """
 
-    def __init__(self, capacity: int, servers: int, features: int, device: str | torch.device = "cpu") -> None:
+    def __init__(self, capacity: int, servers: int, features: int, device: str | torch.device = "cpu", *, advised: bool = False) -> None:
+        """`advised`: keep the heuristic's action beside each decision."""
         self.capacity = capacity
         self._obs = torch.zeros(capacity, servers, features, device=device)
         self._mask = torch.zeros(capacity, servers, dtype=torch.bool, device=device)
         self._action = np.zeros(capacity, np.int64)
+        self._advice = np.full(capacity if advised else 0, NO_ADVICE, np.int64)
         self._reward = np.zeros(capacity, np.float32)
         # 1, or 0 for the last decision before a true end. Discounting by elapsed time needs only another value here.
         self._continuation = np.ones(capacity, np.float32)
@@ -90,10 +94,15 @@ class Replay:
             raise UsageError(f"replay_capacity is {self.capacity}; allowed with {streams} parallel streams: at least {2 * streams}")
         self._last = np.full(streams, _NONE, np.int64)
 
-    def add(self, obs: F32, mask: Bool, actions: I64) -> I64:
-        """Store one decision per stream: obs [B, S, F], mask [B, S], actions [B]. Returns their ids, [B] int64."""
+    def add(self, obs: F32, mask: Bool, actions: I64, advice: I64 | None = None) -> I64:
+        """Store one decision per stream: obs [B, S, F], mask [B, S], actions [B]. Returns their ids, [B] int64.
+
+        `advice` [B]: the heuristic's actions, -1 where it has none; forgotten by a replay that is not `advised`.
+        """
         ids = self._append(obs, mask, _PENDING)
         self._action[ids % self.capacity] = actions
+        if self._advice.size:
+            self._advice[ids % self.capacity] = NO_ADVICE if advice is None else advice
         return ids
 
     def finish(self, obs: F32, mask: Bool, terminated: Bool | None = None) -> None:
@@ -153,6 +162,7 @@ class Replay:
             discount=self._to_device(windows.discount),
             next_obs=obs[batch:],
             next_mask=mask[batch:],
+            advice=self._to_device(self._advice[ids % self.capacity] if self._advice.size else self._advice),
         )
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -178,13 +188,14 @@ class Replay:
         self._next_id, self._watermark = next_id, watermark
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
-        return {
+        kept: dict[str, npt.NDArray[Any]] = {
             "action": self._action,
             "reward": self._reward,
             "continuation": self._continuation,
             "status": self._status,
             "following": self._following,
         }
+        return {**kept, "advice": self._advice} if self._advice.size else kept
 
     def _append(self, obs: F32, mask: Bool, status: int) -> I64:
         """Write one row per stream and link it from the stream's row before. That row still exists: the ring holds two rows per stream."""

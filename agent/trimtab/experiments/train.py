@@ -11,12 +11,13 @@ from trimtab.core.tally import Tallies
 from trimtab.dqn.agent import DQNAgent
 from trimtab.dqn.learner import UpdateStats
 from trimtab.experiments.curriculum import BATCH, batch_at, phase_of
-from trimtab.experiments.loop import play
+from trimtab.experiments.loop import Moment, play
 from trimtab.experiments.seeding import TRAINING_OFFSET, policy_seeds
 from trimtab.policies.catalogue import LEARNED
 from trimtab.problems.base import F32, I64, BatchEnv, Mask, Policy, Problem, World
 
 Row = dict[str, str | int | float | None]
+Seen = tuple[F32, Mask, I64] | tuple[F32, Mask, I64, I64]  # of one decision: observation, open choices, actions, and what is to be cloned
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,10 @@ class Trainer:
         self.episode = 0
         self.tallies = Tallies()  # decisions and outcomes of this process, for whoever watches
         self.world: World | None = None  # where the last batch was played
+        agent.require_advice(heuristic is not None)
         self._heuristic = heuristic
         self._obs: F32
+        self._hint: I64 | None = None  # the heuristic's actions at the present decision
         self._ids: I64 = np.zeros((0, 0), dtype=np.int64)  # [decisions, B] replay's number of each decision of this batch
         self._remembered = 0  # decisions that have one
         self._updates: list[UpdateStats] = []
@@ -83,10 +86,10 @@ class Trainer:
             self._heuristic.reset(policy_seeds(self.seed, episodes))
         self.agent.begin(len(episodes))
         env.count_into(self.tallies, LEARNED)
-        seen: list[tuple[F32, Mask, I64]] = []
+        seen: list[Seen] = []
         for moment in play(env, self._choose, self.seed, episodes):
             if moment.number >= 0:
-                seen.append((self._obs, _open(moment.view), moment.actions))
+                seen.append(self._seen(moment))
             if not env.realtime:  # live, remembering and learning wait for the end: in between they would make requests late
                 self._remember(seen)
                 self._credit(env)
@@ -98,7 +101,11 @@ class Trainer:
         self._credit(env)
         self._updates += self.agent.learn()
 
-    def _remember(self, seen: list[tuple[F32, Mask, I64]]) -> None:
+    def _seen(self, moment: Moment) -> Seen:
+        known = self._obs, _open(moment.view), moment.actions
+        return known if self._hint is None or self.agent.config.cloning == 0 else (*known, self._hint)
+
+    def _remember(self, seen: list[Seen]) -> None:
         for decision in seen:
             self._ids[self._remembered] = self.agent.observe(*decision)
             self._remembered += 1
@@ -106,8 +113,8 @@ class Trainer:
 
     def _choose(self, view: Any) -> I64:
         self._obs = self.problem.observe(view)
-        hint = None if self._heuristic is None else self._heuristic.select(view)
-        return self.agent.act(self._obs, _open(view), explore=True, heuristic_actions=hint)
+        self._hint = None if self._heuristic is None else self._heuristic.select(view)
+        return self.agent.act(self._obs, _open(view), explore=True, heuristic_actions=self._hint)
 
     def _credit(self, env: BatchEnv) -> None:
         credits = env.credits()

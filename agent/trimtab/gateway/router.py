@@ -85,7 +85,8 @@ class Router:
         self.capacity = capacity
         self._observer = observer
         self._classes = classes
-        self._ledger = empty_ledger(1, servers, classes, capacity)
+        slots = np.array([[one.slots for one in scenario.servers]], dtype=np.int64)
+        self._ledger = empty_ledger(1, servers, classes, capacity, slots)
         self._log = empty_log(np.zeros((1, capacity)), np.zeros((1, capacity), dtype=np.int32), np.zeros((1, capacity)))
         self._first = Outcomes(start=np.zeros(1, dtype=np.int64), stop=np.ones(1, dtype=np.int64))
         self._chosen: I64 = np.zeros(1, dtype=np.int64)
@@ -93,7 +94,7 @@ class Router:
             now_s=np.zeros(1),
             request_class=np.zeros(1, dtype=np.int32),
             available=np.ones((1, servers), dtype=np.bool_),
-            slots=np.array([[one.slots for one in scenario.servers]], dtype=np.int64),
+            slots=slots,
             service_rate_rps=scenario.service_rate_rps()[None, :],
             ledger=self._ledger,
             reports=self._load_reports,

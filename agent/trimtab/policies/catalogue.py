@@ -90,6 +90,13 @@ CATALOGUE: Final[tuple[Entry, ...]] = (
         probes=True,
     ),
     _pair("sed-online", "class-aware", "shortest expected delay from learned service times per class", load.expected_delay, pick.least),
+    _pair(
+        "sed-moods",
+        "class-aware",
+        "the same with contention, slow spells and failures told apart from a server's own speed",
+        load.mood_delay,
+        pick.least,
+    ),
     Entry(
         "class-split",
         "class-aware",

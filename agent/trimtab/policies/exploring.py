@@ -72,6 +72,10 @@ class Exploration:
         self._explored = bool((chosen != greedy_choice(q, mask)).any())
         return chosen
 
+    def passed(self) -> None:
+        """A decision was recorded that the network was not asked about: the schedules go on with the log."""
+        self.decisions += 1
+
     def explored(self) -> bool:
         """Was the last choice another than the network's own? Asked once a decision: the answer is forgotten."""
         explored, self._explored = self._explored, False
@@ -101,6 +105,8 @@ class ExploringPolicy:
         self.greedy.select(view)
         delay_s = expected_delay(view)
         mask = bounded(delay_s, fleet_service_s(view), view.available)
+        both = mask & self.greedy.candidates
+        mask = np.where(both.any(axis=1, keepdims=True), both, mask)  # a fleet where the two estimates share no server: the older one's
         best_known = np.argmin(np.where(mask, delay_s, np.inf), axis=1)
         return self._exploration.choose(self.q, best_known, mask, self._config)
 

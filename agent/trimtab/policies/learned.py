@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from trimtab.core.observation import F32, FEATURES, observation
 from trimtab.core.request_log import I64
 from trimtab.dqn.checkpoint import load_checkpoint, load_network
 from trimtab.dqn.inference import greedy_choice
-from trimtab.dqn.network import QNetwork, q_values, rehearse
+from trimtab.dqn.network import QNetwork, rehearse
 
+Mask = npt.NDArray[np.bool_]
 Observe = Callable[[Any], F32]  # a view of the problem -> [B, S, F]
 ROUTING: Final[Observe] = observation
 
@@ -20,13 +22,15 @@ ROUTING: Final[Observe] = observation
 class LearnedPolicy:
     """Greedy in the network's Q-values. Has no chance of its own, so `reset` has nothing to do.
 
-    `seen` [B, S, F] and `q` [B, S] are the observation and the Q-values of the last `select`, for whoever guards or shows it.
+    `seen` [B, S, F], `q` [B, S] and `candidates` [B, S] are the observation, the Q-values and the servers that were chosen among in the
+    last `select`, for whoever guards or shows it.
     """
 
     def __init__(self, name: str, network: QNetwork, observe: Observe = ROUTING) -> None:
         self.name = name
         self.seen: F32 = np.zeros((0, 0, 0), dtype=np.float32)
         self.q: F32 = np.zeros((0, 0), dtype=np.float32)
+        self.candidates: Mask = np.zeros((0, 0), dtype=np.bool_)
         self._network = network
         self._observe = observe
 
@@ -41,8 +45,8 @@ class LearnedPolicy:
     def select(self, view: Any) -> I64:
         available = np.ascontiguousarray(view.available)
         self.seen = self._observe(view)
-        self.q = q_values(self._network, self.seen, available).numpy()
-        return greedy_choice(self.q, available)
+        self.q, self.candidates = self._network.earnest(self.seen, available)
+        return greedy_choice(self.q, self.candidates)
 
 
 def use_one_thread() -> None:

@@ -3,12 +3,14 @@
 import numpy as np
 
 from trimtab.core.compiled import compiled
-from trimtab.core.ledger import PEAK_DECAY_S, service_estimate_s
+from trimtab.core.ledger import PEAK_DECAY_S, mood_columns, service_estimate_s
+from trimtab.core.moods import COLUMNS
 from trimtab.core.request_log import F64, I32, I64
 from trimtab.errors import UsageError
 from trimtab.fleets.base import Oracle
 from trimtab.policies.base import RoutingView
 
+_DELAY = COLUMNS.index("delay_s")
 UNPROVEN_S = 1e6  # a server with requests in flight and no latency yet: after all the others, fewest in flight first
 
 
@@ -32,6 +34,12 @@ def peak_ewma(view: RoutingView) -> F64:
 def expected_delay(view: RoutingView) -> F64:
     """`sed-online`: expected wait + own service, from online per-server-and-class service times."""
     return _delay(view, service_estimate_s(view.ledger))
+
+
+def mood_delay(view: RoutingView) -> F64:
+    """`sed-moods`: expected delay with contention, slow spells and failures told apart from the servers' own speed (`core.moods`)."""
+    service_s = service_estimate_s(view.ledger)
+    return np.ascontiguousarray(mood_columns(view.ledger, service_s, view.request_class, view.now_s)[:, :, _DELAY])
 
 
 def true_mean_delay(view: RoutingView) -> F64:

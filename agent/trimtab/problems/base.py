@@ -132,6 +132,10 @@ class Problem(Protocol):
     def default_policies(self) -> tuple[str, ...]: ...
 
     @property
+    def learner_defaults(self) -> Mapping[str, Any]:
+        """Learner settings of this problem that differ from the learner's own defaults."""
+
+    @property
     def yardsticks(self) -> tuple[str, ...]:
         """Policies whose latency is measured beside training, the strongest classical one first."""
 

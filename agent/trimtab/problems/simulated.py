@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Final, cast
 
 import numpy as np
@@ -111,6 +112,7 @@ class SimulatedProblem(ABC):
     features: ClassVar[tuple[str, ...]]
     policies: ClassVar[tuple[Entry, ...]]
     backends = (BACKEND,)
+    learner_defaults: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def default_policies(self) -> tuple[str, ...]:

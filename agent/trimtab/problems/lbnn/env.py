@@ -5,14 +5,16 @@ from typing import Final
 
 import numpy as np
 
+from trimtab.core.metrics import gini
 from trimtab.core.tally import Key, Tallies, Tally
 from trimtab.problems.base import F64, I64, Credits, Mask
-from trimtab.problems.lbnn.game import SERVERS, Game, Requests, draw_places, draw_requests
+from trimtab.problems.lbnn.game import CPU, MEMORY, SERVERS, Game, Requests, draw_places, draw_requests
 from trimtab.problems.lbnn.metrics import episode_metrics
 from trimtab.problems.lbnn.servers import Servers, connections, empty_servers, place, still_held, utilisation
 from trimtab.problems.lbnn.view import LbnnView
 
 NAMES: Final = tuple(f"server-{s + 1}" for s in range(SERVERS))
+GINI_WEIGHT: Final = 0.15  # of fairness against the squared peak in the balance reward
 
 
 class LbnnEnv:
@@ -26,7 +28,7 @@ class LbnnEnv:
     def __init__(self, game: Game, reward: str, before: int, warmup: int, decisions: int, batch: int) -> None:
         self.batch = batch
         self._game = game
-        self._reward = {"peak": peak_reward, "gradient": gradient_reward}[reward]
+        self._reward = {"peak": peak_reward, "balance": balance_reward, "gradient": gradient_reward}[reward]
         self._before, self._warmup, self._decisions = before, warmup, decisions
         self._counting: tuple[Tallies, str] | None = None
         self._servers: Servers
@@ -99,7 +101,7 @@ class LbnnEnv:
     def _place(self, actions: I64) -> None:
         requests, tick = self._requests, self._tick
         cpu, memory, duration = requests.cpu[:, tick], requests.memory[:, tick], requests.duration[:, tick]
-        place(self._servers, actions, cpu, memory, duration, first=tick == 0)
+        place(self._servers, actions, cpu, memory, duration)
         self._tick += 1
 
     def _tallied(self, actions: I64) -> None:
@@ -111,7 +113,6 @@ class LbnnEnv:
     def _look(self) -> LbnnView:
         servers, requests, tick = self._servers, self._requests, self._tick
         cpu, memory = utilisation(servers)
-        shape = (*cpu.shape, -1)
         self._view = LbnnView(
             available=np.ones(cpu.shape, dtype=np.bool_),
             cpu=cpu,
@@ -121,10 +122,7 @@ class LbnnEnv:
             request_memory=requests.memory[:, tick].copy(),
             duration=requests.duration[:, tick].copy(),
             held=lambda: still_held(servers),
-            brackets=servers.brackets.reshape(shape),
-            averages=servers.average.reshape(shape),
             longest=self._game.max_duration,
-            max_connections=self._game.max_connections,
         )
         return self._view
 
@@ -132,6 +130,18 @@ class LbnnEnv:
 def peak_reward(_before: LbnnView, after: tuple[F64, F64], _actions: I64) -> F64:
     """Minus the square of the fullest server's utilisation after placement.  # [B]"""
     return np.asarray(-(np.maximum(*after).max(axis=1) ** 2))
+
+
+def balance_reward(_before: LbnnView, after: tuple[F64, F64], _actions: I64) -> F64:
+    """Minus what a perfect balance would not have had: its lower squared peak, and `GINI_WEIGHT` times the Gini coefficient.  # [B]
+
+    While no server is over-full, what a perfect balance would have depends on the requests alone: without it a reward holds less chance,
+    and the same policy is best.
+    """
+    cpu, memory = after
+    full = np.maximum(cpu, memory)
+    balanced = np.maximum(cpu @ CPU / CPU.sum(), memory @ MEMORY / MEMORY.sum())
+    return np.asarray(balanced**2 - full.max(axis=1) ** 2 - GINI_WEIGHT * gini(full))
 
 
 def gradient_reward(before: LbnnView, _after: tuple[F64, F64], actions: I64) -> F64:

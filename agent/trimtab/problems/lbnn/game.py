@@ -32,7 +32,6 @@ class Game:
     id: str
     summary: str
     reward: str
-    max_connections: float  # what counts as full in the observation
     max_duration: int  # ticks
     random_ticks: int  # before a training episode, placed at random and not part of it
     warmup: int  # ticks before the measured ones of an evaluation episode, placed by the policy
@@ -67,7 +66,6 @@ GAMES: Final = (
         "lbnn-v2",
         "second generation: wide request mix of about 45 % load, minus the squared peak utilisation after placement",
         reward="peak",
-        max_connections=100.0,
         max_duration=21,
         random_ticks=40,
         warmup=150,
@@ -78,7 +76,6 @@ GAMES: Final = (
         "lbnn-v1",
         "first generation: three fixed requests of about 8 % load, rewarded by how idle the chosen server was before placement",
         reward="gradient",
-        max_connections=10.0,
         max_duration=6,
         random_ticks=0,
         warmup=0,

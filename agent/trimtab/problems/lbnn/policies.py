@@ -9,11 +9,9 @@ from typing import Final
 import numpy as np
 
 from trimtab.problems.base import F64
-from trimtab.problems.lbnn.game import CPU, MEMORY
-from trimtab.problems.lbnn.view import LbnnView, others_peak
+from trimtab.problems.lbnn.view import LbnnView, lifetime_rise, others_peak
 from trimtab.problems.simulated import CyclePolicy, Entry, first_least, random_policy, scored
 
-POWER: Final = 20  # of the duration-aware rule: the higher, the more its sum is about the fullest ticks
 _TIE: Final = 1e-6  # below the resolution of reported utilisation, so that it decides between equals only
 
 
@@ -34,18 +32,13 @@ def both(view: LbnnView) -> F64:
 
 def fullness_after(view: LbnnView) -> F64:
     """The fuller of CPU and memory with the request on this server, from what is reported."""
-    return np.asarray(np.maximum(view.cpu + view.request_cpu[:, None] / CPU, view.memory + view.request_memory[:, None] / MEMORY))
+    cpu, memory = view.request
+    return np.asarray(np.maximum(view.cpu + cpu, view.memory + memory))
 
 
 def peak_after(view: LbnnView) -> F64:
     """The fullest server's utilisation with the request on this server; among equals the emptier server."""
     return np.asarray(np.maximum(fullness_after(view), others_peak(view.fullness)) + _TIE * view.fullness)
-
-
-def lifetime_rise(view: LbnnView) -> F64:
-    """How much the sum, over the request's lifetime, of utilisation to the power of 20 would rise here; knows when everything expires."""
-    before, after = view.future()
-    return np.asarray((after**POWER - before**POWER).sum(axis=2))  # ticks after its end cancel
 
 
 POLICIES: Final[tuple[Entry, ...]] = (

@@ -1,6 +1,8 @@
 """The placement game as a problem of this testbed."""
 
-from typing import Final
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
 from trimtab.problems.base import F32, Task, World
 from trimtab.problems.lbnn.env import LbnnEnv
@@ -11,7 +13,7 @@ from trimtab.problems.lbnn.view import FEATURES, LbnnView, observation
 from trimtab.problems.simulated import SimulatedProblem, SimulatedWorld, allowed
 
 OWN: Final = "own"  # the reward of the scenario's own generation
-REWARDS: Final = (OWN, "peak", "gradient")
+REWARDS: Final = (OWN, "peak", "balance", "gradient")
 
 
 class Lbnn(SimulatedProblem):
@@ -23,6 +25,19 @@ class Lbnn(SimulatedProblem):
     training_metrics = ("mean_peak", "p95_peak", "frac_over_90", "gini_coefficient", "utilization_std", "optimal_decision_rate")
     evaluation_metrics = METRICS
     rewards = REWARDS
+    learner_defaults: Mapping[str, Any] = MappingProxyType(
+        {
+            "discount": 0.9,  # what a placement does is felt for about ten ticks; further ahead is chance
+            "average": 0.001,
+            "learning_rate_updates": 4000,
+            "batch": 256,
+            "decisions_per_update": 64,
+            "tau": 0.005,
+            # Random placement fills servers as no policy worth learning from does: begin beside a heuristic, with little chance.
+            "epsilon_start": 0.1,
+            "heuristic_decisions": 100_000,
+        }
+    )
     default_scenario = GAMES[0].id
     yardsticks: tuple[str, ...] = ()  # there is no latency to show
 

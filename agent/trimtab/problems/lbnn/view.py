@@ -8,27 +8,27 @@ import numpy as np
 
 from trimtab.problems.base import F32, F64, I64, Mask
 from trimtab.problems.lbnn.game import CPU, MEMORY
-from trimtab.problems.lbnn.servers import BRACKETS, KINDS
 
-HORIZONS: Final = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)  # where the future is looked at, as shares of the longest duration
-_BRACKET_NAMES: Final = tuple(f"{kind}_{part}" for kind in KINDS for part in BRACKETS)
+HORIZONS: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8)  # where the future is looked at, as shares of the longest duration
+DECADES: Final = 4.0  # of rises that the feature `rise` tells apart
+_LEAST_RISE: Final = 1e-60  # a smaller one is none: keeps the logarithm finite
+_STEPS: Final = tuple(round(100 * share) for share in HORIZONS)
 
 FEATURES: Final = (
-    "cpu",  # in use, share of the server's
+    "cpu",  # in use as reported, share of the server's
     "memory",
-    "connections",  # live requests / what counts as full
-    *_BRACKET_NAMES,  # live requests by remaining time in thirds of the longest, as shares
-    *(f"{name}_change" for name in _BRACKET_NAMES),  # the same minus their moving averages over 20 ticks
     "request_cpu",  # of the incoming request, share of this server's
     "request_memory",
     "request_duration",  # share of the longest
     "size_cpu",  # this server's share of all capacity
     "size_memory",
-    "own_after",  # utilisation (the fuller of CPU and memory) here with the request, requests about to expire left out
-    "peak_after",  # the fullest server's then
-    *(f"future_{round(100 * share)}" for share in HORIZONS),  # this server's utilisation then, if nothing else comes
+    *(f"without_{step}" for step in _STEPS),  # this server's utilisation (the fuller of CPU and memory) then, if nothing else comes
+    *(f"with_{step}" for step in _STEPS),  # the same with the request here
+    *(f"peak_{step}" for step in _STEPS),  # the fullest server's then, with the request here
+    *(f"lean_{step}" for step in _STEPS),  # CPU minus memory here then, with the request
     "lifetime_mean",  # mean over the request's lifetime of the utilisation here with it
     "lifetime_peak_excess",  # mean over it of what that exceeds the others' fullest by, at least 0
+    "rise",  # how much worse than the best server this one is to the duration-aware rule: 0 the one it takes, at most 1
 )
 
 
@@ -36,7 +36,7 @@ FEATURES: Final = (
 class LbnnView:
     """The incoming request of each of B episodes, and the servers as the last tick left them.
 
-    `held`, `brackets` and `averages` are live: read them before the next step.
+    `held` is live: call it before the next step.
     """
 
     available: Mask  # [B, S] all of them
@@ -47,10 +47,7 @@ class LbnnView:
     request_memory: F64  # [B]
     duration: I64  # [B] ticks
     held: Callable[[], F64]  # [2, B, S, R] shares of CPU and memory that what is live now still holds r ticks from this one
-    brackets: F64  # [B, S, 9] see `servers.Servers`
-    averages: F64  # [B, S, 9]
     longest: int  # duration, ticks
-    max_connections: float
 
     @property
     def fullness(self) -> F64:
@@ -58,41 +55,48 @@ class LbnnView:
         return np.maximum(self.cpu, self.memory)
 
     @property
+    def request(self) -> F64:
+        """CPU and memory of the request as shares of each server's.  # [2, B, S]"""
+        return np.stack((self.request_cpu[:, None] / CPU, self.request_memory[:, None] / MEMORY))
+
+    @property
     def lifetime(self) -> F64:
         """1 in the ticks that the request will live, else 0.  # [B, R]"""
         return (np.arange(self.longest) < self.duration[:, None]).astype(np.float64)
 
     def future(self) -> tuple[F64, F64]:
-        """Utilisation in the ticks to come if nothing else comes, without and with the request here; not cut.  # [B, S, R] each"""
-        (cpu, memory), lives = self.held(), self.lifetime[:, None, :]
-        with_cpu = cpu + (self.request_cpu[:, None] / CPU)[:, :, None] * lives
-        with_memory = memory + (self.request_memory[:, None] / MEMORY)[:, :, None] * lives
-        return np.maximum(cpu, memory), np.maximum(with_cpu, with_memory)
+        """CPU and memory used in the ticks to come if nothing else comes, without and with the request; not cut.  # [2, B, S, R] each"""
+        held = self.held()
+        return held, held + self.request[:, :, :, None] * self.lifetime[:, None, :]
+
+
+def lifetime_rise(view: LbnnView) -> F64:
+    """How much the sum, over the request's lifetime, of utilisation to the power of 20 would rise here; knows when everything expires."""
+    return _rise(*(used.max(axis=0) for used in view.future()))
 
 
 def observation(view: LbnnView) -> F32:
     """The network's input.  # [B, S, F] in the order of `FEATURES`"""
     shape = view.cpu.shape
-    before, after = view.future()
-    rival = others_peak(before)
-    lives = view.lifetime[:, None, :]
-    duration = view.duration[:, None].astype(np.float64)
+    held, used = view.future()
+    before, after = held.max(axis=0), used.max(axis=0)  # [B, S, R]
+    rivals = others_peak(before)
+    lives, duration = view.lifetime[:, None, :], view.duration[:, None].astype(np.float64)
+    looked = [int(share * view.longest + 0.5) for share in HORIZONS]
     wide = (
         view.cpu,
         view.memory,
-        view.connections / view.max_connections,
-        view.brackets,
-        view.brackets - view.averages,
-        view.request_cpu[:, None] / CPU,
-        view.request_memory[:, None] / MEMORY,
+        *view.request,
         np.broadcast_to(duration / view.longest, shape),
         np.broadcast_to(CPU / CPU.sum(), shape),
         np.broadcast_to(MEMORY / MEMORY.sum(), shape),
-        after[:, :, 0],
-        np.maximum(after[:, :, 0], rival[:, :, 0]),
-        before[:, :, [int(share * view.longest) for share in HORIZONS]],
+        before[:, :, looked],
+        after[:, :, looked],
+        np.maximum(after, rivals)[:, :, looked],
+        (used[0] - used[1])[:, :, looked],
         (after * lives).sum(axis=2) / duration,
-        (np.maximum(after - rival, 0.0) * lives).sum(axis=2) / duration,
+        (np.maximum(after - rivals, 0.0) * lives).sum(axis=2) / duration,
+        _compared(_rise(before, after)),
     )
     return np.concatenate([column.reshape(*shape, -1) for column in wide], axis=2).astype(np.float32)
 
@@ -101,3 +105,19 @@ def others_peak(values: F64) -> F64:
     """The largest of the other servers' values.  # [B, S, ...]"""
     others = [np.delete(values, s, axis=1).max(axis=1) for s in range(values.shape[1])]
     return np.stack(others, axis=1)
+
+
+def _rise(before: F64, after: F64) -> F64:
+    return np.asarray((_steep(after) - _steep(before)).sum(axis=2))  # ticks after the request's end cancel
+
+
+def _steep(fullness: F64) -> F64:
+    """To the power of 20, by squaring: the library's power takes ten times as long. A higher one cares for the fullest ticks alone."""
+    fourth = np.square(np.square(fullness))
+    return np.asarray(np.square(np.square(fourth)) * fourth)
+
+
+def _compared(rise: F64) -> F64:
+    """Decades between each server's rise and the least, over `DECADES`, at most 1.  # [B, S]"""
+    decades = np.log10(np.maximum(rise, _LEAST_RISE))
+    return np.asarray(np.minimum((decades - decades.min(axis=1, keepdims=True)) / DECADES, 1.0))

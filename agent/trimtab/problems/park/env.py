@@ -8,10 +8,10 @@ import numpy as np
 from trimtab.core.metrics import gini, quantile_or_nan
 from trimtab.core.tally import LATENCY_EDGES_S, Key, Tallies, Tally
 from trimtab.problems.base import F64, I64, Credits
-from trimtab.problems.park.game import RATES, SERVERS, UNIT_MS, Books, advance, draw_jobs, open_books, send
-from trimtab.problems.park.view import ParkView, look
+from trimtab.problems.park.game import RATES, SERVERS, UNIT_MS, Books, advance, draw_jobs, hurried, open_books, send
+from trimtab.problems.park.view import ParkView, look, relative_value_ms
 
-REWARDS: Final = ("response", "integral")
+REWARDS: Final = ("relative", "response", "integral")
 NAMES: Final = tuple(f"server-{s + 1}" for s in range(SERVERS))
 NEAR_BEST: Final = 1.01  # a completion within this factor of the least counts as the best, as in routing
 METRICS: Final = (
@@ -29,7 +29,12 @@ METRICS: Final = (
 class ParkEnv:
     """See `problems.base.BatchEnv`. Every episode begins with empty servers; the first `warmup` decisions do not count.
 
-    Reward "response": minus the time of the job in the system, in units of a mean job on a mean server, delivered when the job ends.
+    First in first out fixes when a job will end as soon as it is sent, so every reward is known at the next arrival.
+    Reward "relative": minus (the time of the job beyond what it would take alone on the fastest server, plus the rise of
+    `view.relative_value_ms` from one decision to the next), in units of a mean job on a mean server. What it subtracts depends on the job
+    alone, and what it adds cancels over an episode but for its ends (a potential: Ng et al. 1999), so the best policy stays the same; with
+    a discount the rise stands for the future that is cut off (Cheng et al. 2021).
+    Reward "response": minus the time of the job in the system, in the same unit.
     Reward "integral": minus the time integral of jobs in the system from one decision to the next, which is Park's reward in that unit.
     """
 
@@ -39,11 +44,12 @@ class ParkEnv:
         self.batch = batch
         self._warmup = warmup
         self._decisions = decisions
-        self._integral = reward == "integral"
+        self._reward = reward
         self._counting: tuple[Tallies, str] | None = None
         self._tally: Tally | None = None
         self._new: list[Credits] = []
         self._books: Books
+        self._view: ParkView
         self._job = 0
 
     @property
@@ -59,9 +65,13 @@ class ParkEnv:
         self._counting = (tallies, policy)
 
     def reset(self, seed: int, episodes: Sequence[int]) -> ParkView:
-        """Empty servers, and the first job of each episode. One job more than decisions is drawn, for the closing view."""
+        """Empty servers, and the first job of each episode. One job more than decisions is drawn, for the closing view.
+
+        Jobs of the warm-up come faster, see `game.hurried`: training must know overload, which takes hundreds of jobs to build up.
+        """
         self.batch = len(episodes)
-        self._books = open_books(draw_jobs(seed, episodes, self._warmup + self._decisions + 1))
+        jobs = draw_jobs(seed, episodes, self._warmup + self._decisions + 1)
+        self._books = open_books(hurried(jobs, seed, episodes, self._warmup) if self._warmup else jobs)
         self._best = np.zeros(self._books.size.shape, dtype=np.bool_)  # [B, N]
         self._job, self._new = 0, []
         self._tally = None
@@ -104,31 +114,45 @@ class ParkEnv:
 
     def _arrive(self) -> ParkView:
         now_ms = self._books.arrival_ms[:, self._job].copy()
+        integral_ms = self._pass(now_ms)
+        view = look(self._books, self._job)
+        if self._job > self._warmup:
+            self._credit(self._cost_ms(view, integral_ms))
+        self._view = view
+        return view
+
+    def _pass(self, now_ms: F64) -> F64:
+        """Move time on to an arrival; the time integral of jobs in the system since the one before.  # [B]"""
         before_ms = self._books.arrival_ms[:, self._job - 1] if self._job else now_ms
         in_system = self._books.jobs.sum(axis=1)
         episode, job = self._take(now_ms)
-        if self._integral and self._job > self._warmup:
-            spare_ms = now_ms[episode] - self._books.finish_ms[episode, job]
-            early = np.bincount(episode, spare_ms, minlength=self.batch)
-            self._credit(np.arange(self.batch), np.full(self.batch, self._job - 1), in_system * (now_ms - before_ms) - early)
-        self._view = look(self._books, self._job)
-        return self._view
+        spare_ms = now_ms[episode] - self._books.finish_ms[episode, job]
+        return np.asarray(in_system * (now_ms - before_ms) - np.bincount(episode, spare_ms, minlength=self.batch))
 
     def _take(self, now_ms: F64) -> tuple[I64, I64]:
         """Move time on; episode and number of the jobs that ended."""
         ended = advance(self._books, now_ms)
         episode, job = np.divmod(self._books.done[:ended], self._books.size.shape[1])
-        time_ms = self._books.finish_ms[episode, job] - self._books.arrival_ms[episode, job]
         if self._tally is not None:
+            time_ms = self._books.finish_ms[episode, job] - self._books.arrival_ms[episode, job]
             _count(self._tally, self._books.server[episode, job], time_ms / 1e3)
-        if not self._integral:
-            counted = (job >= self._warmup) & (job < self._warmup + self._decisions)
-            self._credit(episode[counted], job[counted], time_ms[counted])
         return episode, job
 
-    def _credit(self, episode: I64, job: I64, cost_ms: F64) -> None:
-        if episode.size:
-            self._new.append(Credits(episode, job - self._warmup, -cost_ms / UNIT_MS, np.ones(episode.size, dtype=np.bool_)))
+    def _cost_ms(self, view: ParkView, integral_ms: F64) -> F64:
+        """What the last decision is charged, at the arrival after it.  # [B]"""
+        if self._reward == "integral":
+            return integral_ms
+        books, last = self._books, self._job - 1
+        time_ms: F64 = books.finish_ms[:, last] - books.arrival_ms[:, last]
+        if self._reward == "response":
+            return time_ms
+        alone_ms = np.floor(books.size[:, last] / RATES.max())
+        rise_ms = relative_value_ms(view.backlog_ms) - relative_value_ms(self._view.backlog_ms)
+        return np.asarray(time_ms - alone_ms + rise_ms)
+
+    def _credit(self, cost_ms: F64) -> None:
+        decision = np.full(self.batch, self._job - 1 - self._warmup)
+        self._new.append(Credits(np.arange(self.batch), decision, -cost_ms / UNIT_MS, np.ones(self.batch, dtype=np.bool_)))
 
     def _episode(self, b: int) -> dict[str, float]:
         books, measured = self._books, slice(self._warmup, self._warmup + self._decisions)

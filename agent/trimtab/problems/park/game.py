@@ -23,6 +23,8 @@ MEAN_SIZE: Final = LEAST_SIZE * PARETO_SHAPE / (PARETO_SHAPE - 1.0)
 UNIT_MS: Final = MEAN_SIZE / float(RATES.mean())  # time of a mean job on a mean server: rewards and features are in this unit
 OBSERVATION_CAP: Final = 5e5
 
+_HURRY: Final = (1,)  # the stream of chance of `hurried`, apart from that of the jobs
+
 NONE: Final = -1  # no job
 
 
@@ -55,6 +57,17 @@ def draw_jobs(seed: int, episodes: Sequence[int], count: int) -> Jobs:
     gap_ms = np.floor(-MEAN_GAP_MS * np.log1p(-uniform[:, :, 0]))
     size = np.floor(LEAST_SIZE * (1.0 - uniform[:, :, 1]) ** (-1.0 / PARETO_SHAPE))
     return Jobs(np.cumsum(gap_ms, axis=1), size)
+
+
+def hurried(jobs: Jobs, seed: int, episodes: Sequence[int], count: int) -> Jobs:
+    """The same jobs, the first `count` gaps shortened by a factor of the episode's own, uniform in 0 to 1.
+
+    Episodes then begin anywhere from idle to deep in work, as they are found after hundreds of jobs.
+    """
+    factor = np.array([np.random.default_rng(np.random.SeedSequence([seed, one], spawn_key=_HURRY)).random() for one in episodes])
+    gap_ms = np.diff(jobs.arrival_ms, axis=1, prepend=0.0)
+    gap_ms[:, :count] = np.floor(gap_ms[:, :count] * factor[:, None])
+    return jobs._replace(arrival_ms=np.cumsum(gap_ms, axis=1))
 
 
 def open_books(jobs: Jobs) -> Books:

@@ -41,6 +41,11 @@ def completion_time(view: ParkView) -> F64:
     return view.completion_ms
 
 
+def relative_value(view: ParkView) -> F64:
+    """Completion time, and how much longer later jobs will wait for it: one step of policy iteration (Hyytia et al. 2012)."""
+    return view.completion_ms + view.externality_ms
+
+
 POLICIES: Final[tuple[Entry, ...]] = (
     Entry("random", "any server, uniformly", random_policy),
     Entry("round-robin", "each server in turn", CyclePolicy),
@@ -52,4 +57,9 @@ POLICIES: Final[tuple[Entry, ...]] = (
     scored("park-observation", "least load as Park reports it, sizes and time mixed", load),
     scored("least-remaining-time", "least time until the server is idle; own size ignored", remaining_time),
     scored("least-completion-time", "least time until the job itself would be done", completion_time),
+    scored(
+        "relative-value",
+        "least completion time + estimated wait of later jobs, dearer on fast servers; two constants tuned",
+        relative_value,
+    ),
 )

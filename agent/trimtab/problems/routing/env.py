@@ -10,8 +10,9 @@ import numpy as np
 
 from trimtab.core.ledger import Ledger, empty_ledger, record_dispatch, record_outcomes
 from trimtab.core.metrics import Flags, episode_metrics
-from trimtab.core.request_log import F64, FAILED, I64, SERVED, Outcomes, finished_requests
+from trimtab.core.request_log import F64, FAILED, I64, SERVED, Outcomes, RequestLog, finished_requests
 from trimtab.core.reward import RewardKind, in_system_integral, own_response
+from trimtab.core.scenario import Scenario
 from trimtab.core.tally import Key, Tallies, Tally, tally_decisions, tally_outcomes
 from trimtab.core.view import View
 from trimtab.fleets.base import Episodes, Fleet, Oracle
@@ -70,8 +71,8 @@ class RoutingEnv:
         self._fleet.reset(drawn)
         scenarios = self._fleet.scenarios
         servers, classes = len(scenarios[0].servers), len(scenarios[0].classes)
-        self._ledger = empty_ledger(self.batch, servers, classes, self.plan.arrivals)
         self._slots = np.array([[s.slots for s in one.servers] for one in scenarios], dtype=np.int64)
+        self._ledger = empty_ledger(self.batch, servers, classes, self.plan.arrivals, self._slots)
         self._rates = np.array([one.service_rate_rps() for one in scenarios])
         self._unit_s = np.array([one.fleet_service_s() for one in scenarios])
         self._request, self._new, self._integral = 0, [], []
@@ -111,6 +112,11 @@ class RoutingEnv:
         """Every metric of each episode, total and average reward among them. Call after `drain`."""
         best, lag_s = self._fleet.expected_best(), self._fleet.lag_s()
         return [self._episode(b, best[b], lag_s[b]) for b in range(self.batch)]
+
+    def requests(self) -> tuple[RequestLog, Sequence[Scenario], slice]:
+        """What became of the requests of these episodes, the scenario of each episode, and which requests count. Call after `drain`."""
+        first = self.plan.warmup
+        return self._fleet.log, self._fleet.scenarios, slice(first, first + self.plan.decisions)
 
     def close(self) -> None:
         """The fleet belongs to the world that made it."""

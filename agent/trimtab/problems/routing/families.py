@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from trimtab.core.scenario import F64, Fault, RequestClass, Scenario, Server, Traffic
 from trimtab.errors import UsageError
+from trimtab.problems.routing.general import SHAPES, draw_general
 
 # Sets these draws apart from the traffic of the same seed and number, which has no spawn key.
 _SPAWN_KEY = (0x7472_696D,)
@@ -18,6 +20,7 @@ _CLASSES = (
     RequestClass("heavy", 0.1, 0.080, "lognormal", 0.5, cpu=300, memory=200),
 )
 _FLEET_SIZE = 4
+EPISODES_A_SHAPE: Final = 100  # training plays episodes in batches that end at multiples of this
 _REQUESTS, _WARMUP = 2000, 200
 # A large fleet needs more requests to be full once, and gets fewer for each server: an episode's cost grows with both.
 _WARMUP_A_SERVER, _REQUESTS_A_SERVER, _MOST_REQUESTS = 3, 50, 5_000
@@ -32,6 +35,7 @@ class Family:
 
     doc: str
     draw: Callable[[str, int, np.random.Generator], Scenario]
+    shapes: tuple[tuple[int, int], ...] = ()  # (servers, classes) of training episodes, a hundred at a time; empty: always the same
 
 
 def draw_named(text: str, seed: int, index: int) -> Scenario:
@@ -51,8 +55,26 @@ def draw_family(name: str, seed: int, index: int, *, fleet_size: int = _FLEET_SI
         raise UsageError(f"no family is called {name!r}; allowed: {', '.join(FAMILIES)}; write --scenario family:NAME")
     if fleet_size < 1:
         raise UsageError(f"fleet size is {fleet_size}; allowed: 1 or more servers; name another size")
-    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index], spawn_key=_SPAWN_KEY)))
-    return FAMILIES[name].draw(f"{name}-{seed}-{index}", fleet_size, rng)
+    return FAMILIES[name].draw(f"{name}-{seed}-{index}", fleet_size, _generator(seed, index))
+
+
+def _generator(seed: int, index: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index], spawn_key=_SPAWN_KEY)))
+
+
+def draw_for_training(text: str, seed: int, index: int) -> Scenario:
+    """As `draw_named`; where a family has many shapes and the text names no size, the shape of this episode."""
+    family = FAMILIES.get(text)
+    if family is None or not family.shapes:
+        return draw_named(text, seed, index)
+    servers, classes = family.shapes[index // EPISODES_A_SHAPE % len(family.shapes)]
+    rng = _generator(seed, index)
+    # Most fleets of three classes are of the named families, which a drawing of anything would seldom come near; half of those are grey,
+    # since where servers have no moods there is little to learn.
+    if classes == len(_CLASSES) and rng.random() < 0.7:
+        family_name = str(rng.choice(("grey", "grey", "grey", "affinity", "speeds", "uniform")))
+        return FAMILIES[family_name].draw(f"{text}-{seed}-{index}", servers, rng)
+    return draw_general(f"{text}-{seed}-{index}", servers, classes, rng)
 
 
 def _uniform(name: str, fleet_size: int, rng: np.random.Generator) -> Scenario:
@@ -81,11 +103,16 @@ def _grey(name: str, fleet_size: int, rng: np.random.Generator) -> Scenario:
     return _scenario(name, servers, calm.traffic.load, faults)
 
 
+def _general(name: str, fleet_size: int, rng: np.random.Generator) -> Scenario:
+    return draw_general(name, fleet_size, len(_CLASSES), rng)
+
+
 FAMILIES: dict[str, Family] = {
     "uniform": Family("equal servers with 1-4 slots at speed 0.25-1, load 0.5-0.95", _uniform),
     "speeds": Family("servers with 1-4 slots at speeds 0.25-1 that are the same for every class, load 0.5-0.95", _speeds),
     "affinity": Family("as speeds, times 0.4-2.5 for each server and class: some servers are fast for some classes", _affinity),
     "grey": Family("as affinity, with contention 0-0.4 and servers 6 times slower for a tenth of the time, load 0.3-0.8", _grey),
+    "general": Family("anything: sizes, slots, affinity, contention, all traffic, faults, load 0.3-1.1; for training", _general, SHAPES),
 }
 
 

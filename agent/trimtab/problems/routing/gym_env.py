@@ -15,7 +15,8 @@ from gymnasium.envs.registration import register, registry
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from trimtab.core.observation import CEILING, FEATURES, LOAD_CEILING, observation
+from trimtab.core.moods import LEAST_GAIN, MOST_CONTENTION, SPREAD_BOUNDS
+from trimtab.core.observation import CEILING, FEATURES, LOAD_CEILING, LOG_CEILING, observation
 from trimtab.core.request_log import F64, I64
 from trimtab.core.reward import REWARDS, RewardKind
 from trimtab.core.scenario import Scenario
@@ -28,7 +29,10 @@ from trimtab.problems.routing.world import TRAINING_WARMUP, LiveWorld, TwinWorld
 ENV_ID: Final = "trimtab/Routing-v0"
 _EPISODES_END: Final = 2**31
 _LOG_RATIO: Final = 3.0  # bound of logarithms of ratios
+_LOG_SERVICE: Final = 4.0  # the same of one service time
+_LOG_DELAY: Final = math.log1p(365 * 86_400 / 1e-9)  # a year, where the mean service time is the least that an observation knows
 _MOST_SLOTS: Final = 1024  # that a scenario allows
+_NO_SAMPLE: Final = 2.0  # `uncertainty` of a pair never seen
 
 _BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
     "slots": (0.0, math.log(_MOST_SLOTS)),
@@ -41,6 +45,22 @@ _BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
     "error_rate": (0.0, 1.0),
     "load": (0.0, LOAD_CEILING),
     "share_of_class": (0.0, 1.0),
+    "expected_cost": (0.0, _LOG_DELAY),
+    "log_delay": (0.0, _LOG_DELAY),
+    "log_own": (-LOG_CEILING, LOG_CEILING),
+    "log_wait": (0.0, _LOG_DELAY),
+    "slow_share": (0.0, 1.0),
+    "last_ratio": (-_LOG_SERVICE, _LOG_SERVICE),
+    "recent_ratio": (-_LOG_SERVICE, _LOG_SERVICE),
+    "long_ratio": (-_LOG_SERVICE, _LOG_SERVICE),
+    "overdue": (-_LOG_RATIO, _LOG_RATIO),
+    "mean_overdue": (-_LOG_RATIO, _LOG_RATIO),
+    "progress": (0.0, CEILING),
+    "stale": (0.0, LOG_CEILING),
+    "contention": (0.0, MOST_CONTENTION),
+    "spread": SPREAD_BOUNDS,
+    "uncertainty": (math.sqrt(LEAST_GAIN), _NO_SAMPLE),
+    "failing": (0.0, 1.0),
 }
 
 
@@ -92,8 +112,9 @@ class RoutingSingleEnv(gymnasium.Env[F32, np.int64]):
 
     ## Observation Space
 
-    `Box(S * 18, float32)`: 18 numbers for each server, server by server. Number f of server s has index `18 s + f`. One unit of time is
-    the fleet's mean service time as seen so far; times are cut at 20 units and logarithms of ratios at 3.
+    `Box(S * F, float32)`: the F numbers of this table for each server, server by server. Number f of server s has index `F s + f`. One
+    unit of time is the fleet's mean service time as seen so far. Times are cut at 20 units, logarithms of times are not. From
+    `expected_cost` on, slow spells, contention and failures are told apart from a server's own speed: it is well if it is in no slow spell.
 
     | f  | Name           | Meaning                                                            | Unit   | Min | Max                      |
     |----|----------------|--------------------------------------------------------------------|--------|-----|--------------------------|
@@ -115,6 +136,22 @@ class RoutingSingleEnv(gymnasium.Env[F32, np.int64]):
     | 15 | silence        | time since the last answer while something is in flight            | unit   | 0   | 20                       |
     | 16 | load           | arrival rate x unit / all slots                                    | -      | 0   | 4                        |
     | 17 | share_of_class | how common this request's class is                                 | -      | 0   | 1                        |
+    | 18 | expected_cost  | log(1 + expected delay, slow spells and failures considered)       | -      | 0   | log(1 + year / ns)       |
+    | 19 | log_delay      | log(1 + delay)                                                     | -      | 0   | log(1 + year / ns)       |
+    | 20 | log_own        | log(expected service if the server is well)                        | -      | -8  | 8                        |
+    | 21 | log_wait       | log(1 + expected wait if it is well, less what is already done)    | -      | 0   | log(1 + year / ns)       |
+    | 22 | slow_share     | probability that the server is in a slow spell                     | -      | 0   | 1                        |
+    | 23 | last_ratio     | log(actual / expected service) of the last answer                  | -      | -4  | 4                        |
+    | 24 | recent_ratio   | the same, about the last 3                                         | -      | -4  | 4                        |
+    | 25 | long_ratio     | the same, about the last 12                                        | -      | -4  | 4                        |
+    | 26 | overdue        | log(time in service / expected) of the request most overdue        | -      | -3  | 3                        |
+    | 27 | mean_overdue   | the same, mean over the slots, 0 for a free one                    | -      | -3  | 3                        |
+    | 28 | progress       | time that requests in service have had / slots                     | unit   | 0   | 20                       |
+    | 29 | stale          | log(1 + time since the last answer)                                | -      | 0   | 8                        |
+    | 30 | contention     | slope of service time per other busy slot                          | -      | 0   | 1.5                      |
+    | 31 | spread         | variance of log service time of this class                         | -      | 0.04 | 1.6                     |
+    | 32 | uncertainty    | 1 / sqrt(answers of this class), the last 50 at most; 2 for none   | -      | 0.14 | 2                       |
+    | 33 | failing        | share of recent answers that failed, forgotten with time           | -      | 0   | 1                        |
 
     ## Rewards
 

@@ -1,10 +1,12 @@
 """The routing problem: its scenarios, policies, metrics and worlds."""
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, cast
+from types import MappingProxyType
+from typing import Any, Final, cast
 
-from trimtab.core.observation import F32, FEATURES, observation
+from trimtab.core.observation import EXPECTED_COST, F32, FEATURES, observation
 from trimtab.core.reward import REWARDS, RewardKind
 from trimtab.core.scenario import Scenario
 from trimtab.errors import FleetError, UsageError
@@ -58,6 +60,18 @@ class Routing:
     backends: tuple[str, ...] = ("hybrid", "twin", "http")
     default_scenario = "compose-default"
     default_policies = (catalogue.LEARNED, *catalogue.NAMES)
+    learner_defaults: Mapping[str, Any] = MappingProxyType(
+        {
+            "anchor": EXPECTED_COST,
+            "average": 0.001,
+            "learning_rate_updates": 4000,
+            "batch": 512,
+            "decisions_per_update": 128,
+            # It starts from an estimate that is good already: there is little to try out blindly.
+            "epsilon_start": 0.1,
+            "epsilon_decisions": 300_000,
+        }
+    )
     yardsticks = ("sed-online", "least-outstanding")  # the strongest, and the strongest that is blind to classes
 
     def choices(self, task: Task) -> int:

@@ -24,7 +24,7 @@ from trimtab.policies import catalogue
 from trimtab.policies.base import RoutingView
 from trimtab.problems.routing.calibration import measure
 from trimtab.problems.routing.env import Plan, RoutingEnv
-from trimtab.problems.routing.families import draw_named
+from trimtab.problems.routing.families import draw_for_training, draw_named
 from trimtab.problems.routing.proxied import ProxiedEnv
 from trimtab.problems.routing.scenario_files import load_trace, save_scenario
 
@@ -37,19 +37,28 @@ class TwinWorld:
 
     backend = "twin"
 
-    def __init__(self, scenario_id: str, draw: Callable[[int, int], Scenario], *, fixed: bool, reward: RewardKind = "response") -> None:
+    def __init__(
+        self,
+        scenario_id: str,
+        draw: Callable[[int, int], Scenario],
+        *,
+        fixed: bool,
+        reward: RewardKind = "response",
+        draw_for_training: Callable[[int, int], Scenario] | None = None,
+    ) -> None:
         self.scenario_id = scenario_id
         self.note = f"twin of {scenario_id}"
         self._draw = draw
+        self._draw_for_training = draw_for_training or draw
         self._fixed = fixed
         self._reward: RewardKind = reward
 
     def training_env(self, decisions: int, batch: int) -> RoutingEnv:
-        return self._env(Plan(TRAINING_WARMUP, decisions, closing=True, reward=self._reward), batch)
+        return self._env(Plan(TRAINING_WARMUP, decisions, closing=True, reward=self._reward), batch, self._draw_for_training)
 
     def evaluation_env(self, batch: int) -> RoutingEnv:
         first = self._draw(0, 0)
-        return self._env(Plan(first.warmup, first.requests, closing=False, reward=self._reward), batch)
+        return self._env(Plan(first.warmup, first.requests, closing=False, reward=self._reward), batch, self._draw)
 
     def rival_env(self, name: str) -> None:
         """No real proxy stands before simulated servers."""
@@ -66,11 +75,11 @@ class TwinWorld:
     def close(self) -> None:
         """Nothing to let go of."""
 
-    def _env(self, plan: Plan, batch: int) -> RoutingEnv:
+    def _env(self, plan: Plan, batch: int, draw: Callable[[int, int], Scenario]) -> RoutingEnv:
         kept: list[SimulatedFleet] = []  # the fleets of the last reset, of this environment alone
 
         def build(seed: int, episodes: Sequence[int]) -> tuple[Fleet, Episodes]:
-            scenarios = tuple(self._draw(seed, number) for number in episodes)
+            scenarios = tuple(draw(seed, number) for number in episodes)
             if not self._fixed or not kept or len(kept[0].scenarios) != len(scenarios):
                 kept[:] = [SimulatedFleet(scenarios)]
             return kept[0], draw_episodes(scenarios, plan, seed, episodes)
@@ -170,7 +179,13 @@ def fixed_twin(scenario: Scenario, reward: RewardKind = "response") -> TwinWorld
 def family_twin(name: str, reward: RewardKind = "response") -> TwinWorld:
     """Twins of a family: every episode has a fleet of its own."""
     draw_named(name, 0, 0)  # an unknown name is an error now
-    return TwinWorld(f"family:{name}", lambda seed, episode: draw_named(name, seed, episode), fixed=False, reward=reward)
+    return TwinWorld(
+        f"family:{name}",
+        lambda seed, episode: draw_named(name, seed, episode),
+        fixed=False,
+        reward=reward,
+        draw_for_training=lambda seed, episode: draw_for_training(name, seed, episode),
+    )
 
 
 def draw_episodes(scenarios: Sequence[Scenario], plan: Plan, seed: int, episodes: Sequence[int]) -> Episodes:
