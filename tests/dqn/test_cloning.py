@@ -19,7 +19,7 @@ from trimtab.experiments.session import Settings, TrainingSession
 from trimtab.experiments.train import Stage, Trainer
 from trimtab.problems.base import Task
 from trimtab.problems.routing.problem import Routing
-from trimtab.problems.routing.world import TRAINING_WARMUP
+from trimtab.problems.routing.world import TWIN_WARMUP
 
 B, S, F = 20, 3, 4
 CLONING = DQNConfig(
@@ -255,6 +255,6 @@ class _Counting:
     def select(self, view):
         chosen = self._policy.select(view)
         self._decisions += 1
-        if self._decisions > TRAINING_WARMUP:
+        if self._decisions > TWIN_WARMUP:
             self.counts += np.bincount(chosen, minlength=2)
         return chosen

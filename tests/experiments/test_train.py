@@ -18,7 +18,7 @@ from trimtab.experiments.train import Stage, Trainer, training_columns
 from trimtab.policies import catalogue
 from trimtab.problems.base import Credits
 from trimtab.problems.routing.problem import Routing
-from trimtab.problems.routing.world import TRAINING_WARMUP, fixed_twin
+from trimtab.problems.routing.world import TWIN_WARMUP, fixed_twin
 
 COLUMNS = (
     "episode, phase, backend, episode_length, total_reward, average_reward, gini_coefficient, utilization_std, optimal_decision_rate, "
@@ -113,7 +113,7 @@ def test_every_decision_gets_the_reward_of_its_own_request(world):
     assert len(agent.episodes) == len(spied.envs) == 2
     failures = 0
     for env, ids in zip(spied.envs, agent.episodes, strict=True):
-        log, counted = env.logs[0], slice(TRAINING_WARMUP, TRAINING_WARMUP + len(ids))
+        log, counted = env.logs[0], slice(TWIN_WARMUP, TWIN_WARMUP + len(ids))
         latency, status = log.latency_s[:, counted], log.status[:, counted]
         unit_s = world.fleet_service_s()
         expected, valid = own_response(latency.ravel(), status.ravel(), np.full(latency.size, unit_s))
@@ -134,7 +134,7 @@ def test_the_total_of_a_row_is_the_sum_of_its_rewards():
 def test_warm_up_decisions_are_not_learned_from():
     _, spied, agent = trained(fixed_twin(CALM), 20)
     assert agent.decisions == 20 * 12
-    assert (spied.envs[0].logs[0].status[:, :TRAINING_WARMUP] == SERVED).all()
+    assert (spied.envs[0].logs[0].status[:, :TWIN_WARMUP] == SERVED).all()
 
 
 def test_integral_rewards_come_once_each_and_belong_to_their_interval():
@@ -144,7 +144,7 @@ def test_integral_rewards_come_once_each_and_belong_to_their_interval():
     assert set(agent.rewards) == set(ids.ravel().tolist())
     for b in (0, 7):
         for decision in range(len(ids)):
-            request = TRAINING_WARMUP + decision
+            request = TWIN_WARMUP + decision
             start, stop = log.scheduled_s[b, request], log.scheduled_s[b, request + 1]
             sent = slice(0, request + 1)
             inside = np.clip(np.minimum(log.completed_s[b, sent], stop) - np.maximum(log.scheduled_s[b, sent], start), 0.0, None)

@@ -79,7 +79,7 @@ def test_at_first_the_heuristic_decides_and_in_the_end_the_network():
         view = view_of(seed)
         delay_s, mask = expected_delay(view), bounded(expected_delay(view), fleet_service_s(view), view.available)
         best = int(np.argmin(np.where(mask, delay_s, np.inf)[0]))
-        greedy = int(greedy_choice(q_values(network, observation(view), mask).numpy(), mask)[0])
+        greedy = int(greedy_choice(q_values(network, observation(view), np.ascontiguousarray(view.available)).numpy(), mask)[0])
         assert heuristic.select(view)[0] == best
         assert own.select(view)[0] == greedy
         differs += best != greedy

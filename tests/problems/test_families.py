@@ -10,9 +10,10 @@ from trimtab.core.scenario import Fault, Scenario
 from trimtab.core.scenario_text import parse_scenario, scenario_table
 from trimtab.core.traffic import draw_episode
 from trimtab.errors import UsageError
-from trimtab.problems.routing.families import FAMILIES, draw_family, draw_named
+from trimtab.problems.routing.families import EPISODES_A_SHAPE, FAMILIES, draw_family, draw_for_training, draw_named
 
-NAMES = ("uniform", "speeds", "affinity", "grey")
+PLAIN = ("uniform", "speeds", "affinity", "grey")
+NAMES = (*PLAIN, "general")
 
 
 def drawn(name: str, count: int = 40, fleet_size: int = 4) -> list[Scenario]:
@@ -41,7 +42,7 @@ def test_every_draw_is_a_valid_scenario_with_traffic(name: str, fleet_size: int)
         assert draw_episode(scenario, 0, 0).arrival_s.shape == (2200,)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PLAIN)
 def test_draws_stay_inside_their_ranges(name: str) -> None:
     low, high = (0.3, 0.8) if name == "grey" else (0.5, 0.95)
     for scenario in drawn(name):
@@ -115,3 +116,29 @@ def test_a_large_fleet_is_filled_before_it_is_measured(servers: int, requests: i
     scenario = draw_family("affinity", 0, 0, fleet_size=servers)
     assert (scenario.requests, scenario.warmup) == (requests, warmup)
     assert scenario.warmup > sum(one.slots for one in scenario.servers)
+
+
+def test_training_on_general_meets_fleets_of_many_shapes_one_at_a_time() -> None:
+    shapes = FAMILIES["general"].shapes
+    for turn, (servers, classes) in enumerate(shapes):
+        for index in (turn * EPISODES_A_SHAPE, (turn + 1) * EPISODES_A_SHAPE - 1, (turn + len(shapes)) * EPISODES_A_SHAPE):
+            scenario = draw_for_training("general", 0, index)
+            assert (len(scenario.servers), len(scenario.classes)) == (servers, classes)
+            assert parse_scenario(scenario_table(scenario), source=scenario.id) == scenario
+    assert len({servers for servers, _ in shapes}) >= 5
+    assert len({classes for _, classes in shapes}) >= 4
+
+
+def test_a_fleet_of_anything_has_every_kind_of_trouble_somewhere() -> None:
+    many = drawn("general", 300)
+    assert {one.traffic.kind for one in many} == {"poisson", "mmpp", "sinusoid", "flash", "ramp"}
+    kinds = {fault.kind for one in many for fault in one.faults}
+    assert kinds == {"slowdown", "fail_fast", "error_share", "freeze", "crash", "leave"}
+    assert 0.3 < sum(not one.faults for one in many) / len(many) < 0.8
+    assert all(fault.server != "server-1" for one in many for fault in one.faults)
+    assert max(server.slots for one in many for server in one.servers) > 8
+
+
+def test_other_families_train_on_what_they_are() -> None:
+    assert draw_for_training("grey", 2, 7) == draw_named("grey", 2, 7)
+    assert draw_for_training("general:5", 2, 7) == draw_named("general:5", 2, 7)

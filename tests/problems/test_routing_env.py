@@ -10,7 +10,7 @@ from trimtab.core.scenario import Fault, RequestClass
 from trimtab.errors import UsageError
 from trimtab.fleets.base import Episodes
 from trimtab.problems.routing.env import Plan
-from trimtab.problems.routing.world import TRAINING_WARMUP, draw_episodes, family_twin, fixed_twin
+from trimtab.problems.routing.world import TWIN_WARMUP, draw_episodes, family_twin, fixed_twin
 
 CLASSES = (RequestClass("a", 0.6, 0.010), RequestClass("b", 0.4, 0.030))
 
@@ -98,7 +98,7 @@ def test_credits_come_late_in_order_of_completion():
 
 def test_the_closing_arrival_of_a_training_episode_is_never_credited():
     env = fixed_twin(tiny()).training_env(40, 2)
-    assert env.plan.arrivals == TRAINING_WARMUP + 41
+    assert env.plan.arrivals == TWIN_WARMUP + 41
     found = play(env, episodes=(0, 1))
     assert all(sorted(decision for decision, _, _ in credits) == list(range(40)) for credits in found)
     assert (env.fleet.log.server[:, -1] == -1).all()

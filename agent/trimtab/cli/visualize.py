@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from trimtab.cli import command
 from trimtab.errors import UsageError
 from trimtab.paths import models_dir
+from trimtab.problems.base import Task
+from trimtab.problems.catalogue import build
 from trimtab.problems.suites import load_suite
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ python agent/visualize.py --scoreboard Models/scoreboard/evaluation.csv
     the headroom map of a suite: scoreboard.csv, scoreboard.md, scoreboard.png and report.html beside the file
 python agent/visualize.py --csv Models/metrics/evaluation.csv --scoreboard Models/scoreboard/evaluation.csv
     one report with both
+python agent/visualize.py --explain Models/reference.pth --scenario family:grey --out Models/metrics/plots
+    what a model goes by, its rule beside the heuristics', who gets which class; a report.html written there later shows it, too
 """
 
 
@@ -46,7 +50,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--scoreboard", type=Path, metavar="CSV", help="an evaluated suite, for the headroom map; alone or beside --csv")
     parser.add_argument("--suite", metavar="NAME", help="suite whose groups and labels a scoreboard shows (default twin)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: plots/ beside the first file)")
+    parser.add_argument("--explain", type=Path, metavar="MODEL", help="what a routing model has learned; alone or beside --csv")
+    parser.add_argument(
+        "--scenario", metavar="ID", help="where --explain plays it, in the twin: id, file or family:NAME (default compose-default)"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where to write (default: plots/ beside the first file, or of the model's run)"
+    )
     parser.add_argument("--reference", metavar="POLICY", help="policy that the tables compare with (default: dqn, else sed-online)")
     return parser
 
@@ -56,12 +66,20 @@ def _draw(options: argparse.Namespace) -> int:
         raise UsageError("--suite names the scenarios of a scoreboard; give its rows with --scoreboard CSV")
     if options.scoreboard and options.reference and not options.csv:
         raise UsageError("--scoreboard compares with fixed policies, and --reference is for the tables of --csv; leave --reference out")
+    if options.scenario and not options.explain:
+        raise UsageError("--scenario says where a model is explained; name one with --explain MODEL")
+    if options.explain:
+        _explain(options.explain, options.scenario, _out(options) or _run_plots(options.explain.parent))
+    return 0 if options.explain and not (options.csv or options.scoreboard) else _report(options)
+
+
+def _report(options: argparse.Namespace) -> int:
     # Imported here: pandas, scipy and matplotlib take seconds, and --help or a mistyped option should not wait for them.
     from trimtab.report.csv_files import results_in
     from trimtab.report.writing import write_report, write_scoreboard
 
     csv_files = options.csv or ([] if options.scoreboard else results_in(models_dir() / "metrics"))
-    out = options.out or (csv_files[0].parent / "plots" if csv_files else options.scoreboard.parent)
+    out = _out(options) or csv_files[0].parent / "plots"
     board = _board(options) if options.scoreboard else None
     for path in write_scoreboard(board, out) if board else []:
         print(f"wrote {path}")
@@ -69,6 +87,36 @@ def _draw(options: argparse.Namespace) -> int:
     print(f"wrote {len(written) - 1} figures into {out}")
     print(f"wrote {written[-1]}")
     return 0
+
+
+def _out(options: argparse.Namespace) -> Path | None:
+    """Where to write; None: beside whatever files are found."""
+    if options.out or options.csv:
+        return Path(options.out or options.csv[0].parent / "plots")
+    return Path(options.scoreboard.parent) if options.scoreboard else None
+
+
+def _run_plots(folder: Path) -> Path:
+    """Where the run of a model in `folder` has its report."""
+    return (folder.parent / "metrics" if folder.name == "checkpoints" else folder) / "plots"
+
+
+def _explain(model: Path, scenario: str | None, out: Path) -> None:
+    """Play the model, write what it went by as CSV files into `out`, and draw them."""
+    # Imported here: torch and pandas take seconds.
+    from trimtab.experiments.explain import PROBLEM, explain, load_routing_model
+    from trimtab.report.writing import write_explained
+
+    problem = build(PROBLEM)
+    task = Task(scenario or problem.default_scenario, "twin")
+    checkpoint, network = load_routing_model(model, problem.choices(task))
+    world = problem.open(task)
+    try:
+        written = explain(world, problem.build_policy("sed-online"), checkpoint, network, model, out)
+    finally:
+        world.close()
+    for path in [*written, *write_explained(out)]:
+        print(f"wrote {path}")
 
 
 def _board(options: argparse.Namespace) -> "BoardFile":
@@ -84,7 +132,7 @@ def _command_line(options: argparse.Namespace) -> str:
     words = ["python", "agent/visualize.py"]
     if options.csv:
         words += ["--csv", *(str(path) for path in options.csv)]
-    for name in ("scoreboard", "suite", "out", "reference"):
+    for name in ("scoreboard", "suite", "explain", "scenario", "out", "reference"):
         if getattr(options, name):
             words += [f"--{name}", str(getattr(options, name))]
     return shlex.join(words)

@@ -164,6 +164,13 @@ def _slope(moods: Moods, b: int, s: int) -> float:
 
 
 @compiled
+def _services(moods: Moods, b: int, s: int, now: float, unknown_s: float) -> float:
+    """How many services ago the last answer was; `unknown_s` is the pace of a server that has served nothing, 0: no time passes."""
+    pace_s = moods.pace_s[b, s] if moods.pace_s[b, s] > 0.0 else unknown_s
+    return float(max(now - moods.stamp_s[b, s], 0.0) / pace_s) if pace_s > 0.0 else 0.0
+
+
+@compiled
 def _forgotten(value: float, towards: float, rate: float, services: float) -> float:
     return float(towards + (value - towards) * math.exp(-rate * services))
 
@@ -236,9 +243,9 @@ def note_outcomes(moods: Moods, log: RequestLog, newer: I32, start: I64, stop: I
             _leave(moods, newer, b, s, request, now)
             if status != SERVED and status != FAILED:
                 continue
-            services = max(now - moods.stamp_s[b, s], 0.0) / (moods.pace_s[b, s] if moods.pace_s[b, s] > 0.0 else PACE_S)
+            services = _services(moods, b, s, now, 0.0)
             moods.slow[b, s] = _forgotten(moods.slow[b, s], moods.prior[b], FORGETTING, services)
-            failing = _forgotten(moods.failing[b, s], 0.0, FAILURE_FORGETTING, services)
+            failing = _forgotten(moods.failing[b, s], 0.0, FAILURE_FORGETTING, _services(moods, b, s, now, PACE_S))
             moods.failing[b, s] = failing + FAILURE_GAIN * ((1.0 if status == FAILED else 0.0) - failing)
             moods.stamp_s[b, s] = now
             if status == SERVED and log.service_s[b, request] > 0.0:
@@ -292,9 +299,9 @@ def _read(moods: Moods, in_flight: I64, oldest: I32, newer: I32, service: F64, r
         k, now = request_class[b], now_s[b]
         for s in range(rows.shape[1]):
             row = rows[b, s]
-            services = max(now - moods.stamp_s[b, s], 0.0) / (moods.pace_s[b, s] if moods.pace_s[b, s] > 0.0 else PACE_S)
+            services = _services(moods, b, s, now, 0.0)
             row[_SLOW] = _forgotten(moods.slow[b, s], moods.prior[b], FORGETTING, services)
-            row[_FAILING] = _forgotten(moods.failing[b, s], 0.0, FAILURE_FORGETTING, services)
+            row[_FAILING] = _forgotten(moods.failing[b, s], 0.0, FAILURE_FORGETTING, _services(moods, b, s, now, PACE_S))
             row[_SLOPE] = _slope(moods, b, s)
             _in_service(moods, oldest, newer, service, b, s, now, row)
             _expectations(moods, in_flight, service, b, s, k, row)

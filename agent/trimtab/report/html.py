@@ -70,13 +70,16 @@ class Contents:
     twin: Sequence[Drawing]
     command: str
     config: Mapping[str, object] | None = None
+    explained: Sequence[Drawing] = ()
+    explained_commands: Sequence[str] = ()
 
     @property
     def drawings(self) -> list[Drawing]:
         """Every figure of the page, in its order."""
         details = self.details
         board = [] if self.board is None else [self.board.drawing]
-        return [*self.learning, *self.evaluation, *details.latency, *details.shares, *details.timelines, *board, *self.twin]
+        evaluated = [*self.evaluation, *details.latency, *details.shares, *details.timelines]
+        return [*self.learning, *self.explained, *evaluated, *board, *self.twin]
 
 
 def page(contents: Contents) -> str:
@@ -84,6 +87,7 @@ def page(contents: Contents) -> str:
     sections = [
         ("run", "What was run", _what_was_run(contents)),
         ("learning", "Learning", _figures(contents.learning)),
+        ("explained", "What it learned", _figures(contents.explained)),
         ("evaluation", "Evaluation", _evaluation(contents)),
         ("latency", "Latency of single requests", _latency(contents.details)),
         ("shares", "Who gets the requests", _figures(contents.details.shares)),
@@ -215,5 +219,5 @@ def _footer(contents: Contents) -> str:
         commands.append(f"{EVALUATION_COMMAND}    # writes evaluation.csv and the files beside it")
     if contents.board is not None:
         commands.append(f"{EVALUATION_COMMAND} --suite NAME --csv {contents.board.path}    # writes the rows of the headroom map")
-    commands.append(f"{contents.command}    # made this page")
+    commands += [*contents.explained_commands, f"{contents.command}    # made this page"]
     return f"<footer><p>Commands:</p><pre>{escape(chr(10).join(commands))}</pre></footer>"

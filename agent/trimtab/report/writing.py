@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from trimtab.errors import ResultsError
@@ -11,6 +12,7 @@ from trimtab.report.comparison import evaluation_tables, twin_against_live
 from trimtab.report.csv_files import Results, read_evaluation, read_results
 from trimtab.report.details import details_of
 from trimtab.report.evaluation_figures import evaluation_drawings, twin_drawings
+from trimtab.report.explain_figures import explained_commands, explained_drawings
 from trimtab.report.html import BoardFile, Contents, page
 from trimtab.report.scoreboard import Naming, scoreboard
 from trimtab.report.scoreboard_figure import scoreboard_drawing
@@ -25,11 +27,18 @@ def write_report(
 ) -> list[Path]:
     """Draw everything that `csv_files` hold into `out` and return the written paths, the report last. Raises ResultsError.
 
-    `command` stands in the footer as what made the page; `reference` is the policy that the tables compare with; `board` is shown too.
+    `command` stands in the footer as what made the page; `reference` is the policy that the tables compare with; `board` is shown too,
+    and what `--explain` left in `out`.
     """
     contents = report_contents(read_results(csv_files), command, reference, find_config(csv_files), board)
+    contents = replace(contents, explained=explained_drawings(out), explained_commands=explained_commands(out))
     files = {f"{drawing.name}.png": drawing.png for drawing in contents.drawings}
     return _write(out, {**files, REPORT: page(contents).encode("utf-8")})
+
+
+def write_explained(out: Path) -> list[Path]:
+    """Draw the files of `--explain` in `out`, and return the paths of the figures. Raises ResultsError."""
+    return _write(out, {f"{drawing.name}.png": drawing.png for drawing in explained_drawings(out)})
 
 
 def read_scoreboard(csv_file: Path, naming: Naming | None = None) -> BoardFile:

@@ -24,7 +24,7 @@ from trimtab.errors import UsageError
 from trimtab.policies.base import RoutingView
 from trimtab.problems.base import F32, TRAINING_OFFSET, Credits
 from trimtab.problems.routing.gym_steps import StepRewards, open_world
-from trimtab.problems.routing.world import TRAINING_WARMUP, LiveWorld, TwinWorld
+from trimtab.problems.routing.world import TWIN_WARMUP, LiveWorld, TwinWorld
 
 ENV_ID: Final = "trimtab/Routing-v0"
 _EPISODES_END: Final = 2**31
@@ -279,7 +279,7 @@ class RoutingVectorEnv(VectorEnv[F32, I64, Any]):
 
 def observation_space(scenario: Scenario, decisions: int) -> gymnasium.spaces.Box:
     """Bounds of the flattened observation of the scenario's servers.  # [S * F]"""
-    most = math.log1p(TRAINING_WARMUP + decisions + 1)  # every request of an episode in flight at one server
+    most = math.log1p(TWIN_WARMUP + decisions + 1)  # every request of an episode in flight at one server
     bounds = {"in_flight": (0.0, most), **_BOUNDS}
     row = np.array([bounds.get(name, (0.0, CEILING)) for name in FEATURES])  # [F, 2]
     low, high = np.tile(row.T, len(scenario.servers)).astype(np.float32)  # [2, S * F]

@@ -1,0 +1,123 @@
+"""One training of ablation.py, in a process of its own: train, look at the policy on the way, play the held-out fleets at the end."""
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ablation_variants import Variant
+
+from trimtab.dqn.config import DQNConfig
+from trimtab.experiments.evaluate import evaluate
+from trimtab.experiments.runs import RunFolder
+from trimtab.experiments.session import Settings, TrainingSession
+from trimtab.policies.learned import LearnedPolicy, use_one_thread
+from trimtab.problems.base import Policy, Task, World
+
+METRICS = ("mean_latency_ms", "p99_latency_ms", "error_rate")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every variant goes through."""
+
+    scenario: str
+    episodes: int  # of training
+    curve_every: int  # episodes between looks; a look falls at the end of a batch of them
+    curve_fleets: int
+    fleets: int  # held out, at the end
+    seed: int  # of the held-out fleets
+
+
+@dataclass(frozen=True)
+class Job:
+    """A variant and a training seed; without a variant a classical policy of that name, which needs no training."""
+
+    plan: Plan
+    name: str
+    seed: int | None = None
+    variant: Variant | None = None
+
+
+@dataclass
+class Outcome:
+    """What a job found."""
+
+    cost: Row = field(default_factory=dict)
+    curve: list[Row] = field(default_factory=list)
+    fleets: list[Row] = field(default_factory=list)
+
+
+def work(job: Job) -> Outcome:
+    """Do a job. A function of a module, so that another process can."""
+    use_one_thread()
+    return _reference(job) if job.variant is None else _trained(job, job.variant)
+
+
+def _reference(job: Job) -> Outcome:
+    world = Variant(job.name).problem.open(Task(job.plan.scenario, "twin"))
+    try:
+        return Outcome(fleets=_played(world, Variant(job.name).problem.build_policy(job.name), job.plan.fleets, job.plan.seed))
+    finally:
+        world.close()
+
+
+def _trained(job: Job, variant: Variant) -> Outcome:
+    plan, problem = job.plan, variant.problem
+    learner = DQNConfig.from_dict({**problem.learner_defaults, **variant.changes})
+    settings = Settings(
+        scenario=plan.scenario, backend="twin", seed=job.seed or 0, heuristic=variant.heuristic, episodes=plan.episodes, learner=learner
+    )
+    with tempfile.TemporaryDirectory() as folder, TrainingSession(problem, settings, RunFolder(Path(folder)), "cpu") as session:
+        world = problem.open(Task(plan.scenario, "twin"))
+        session.start(overwrite=False)
+        run = _Run(session, world, plan, LearnedPolicy(job.name, session.agent.policy_network, problem.observe))
+        return run.to_end()
+
+
+class _Run:
+    """A session that is trained with the clock running and looked at with the clock stopped."""
+
+    def __init__(self, session: TrainingSession, world: World, plan: Plan, policy: Policy) -> None:
+        self._session, self._world, self._plan, self._policy = session, world, plan, policy
+        self._outcome = Outcome()
+        self._training_s = self._cpu_s = 0.0
+
+    def to_end(self) -> Outcome:
+        self._look()
+        batches = self._session.run()
+        while self._advance(batches):
+            episode = self._session.trainer.episode
+            if episode % self._plan.curve_every == 0 and episode < self._plan.episodes:
+                self._look()
+        agent = self._session.agent
+        self._outcome.fleets = _played(self._world, self._policy, self._plan.fleets, self._plan.seed)
+        self._outcome.curve.append(self._point(self._outcome.fleets[: self._plan.curve_fleets]))
+        clocks = {"training_s": self._training_s, "training_cpu_s": self._cpu_s}
+        self._outcome.cost = {**clocks, "decisions": agent.decisions, "gradient_steps": agent.updates}
+        return self._outcome
+
+    def _advance(self, batches: Any) -> bool:
+        """Train for one batch of episodes; False after the last one and its final save."""
+        started_s, cpu_s = time.perf_counter(), time.process_time()
+        rows = next(batches, None)
+        self._training_s += time.perf_counter() - started_s
+        self._cpu_s += time.process_time() - cpu_s
+        return rows is not None
+
+    def _look(self) -> None:
+        self._outcome.curve.append(self._point(_played(self._world, self._policy, self._plan.curve_fleets, self._plan.seed)))
+
+    def _point(self, rows: Sequence[Row]) -> Row:
+        means = {name: float(np.nanmean([row[name] for row in rows])) for name in METRICS}
+        return {"episode": self._session.trainer.episode, "decisions": self._session.agent.decisions, **means}
+
+
+def _played(world: World, policy: Policy, fleets: int, seed: int) -> list[Row]:
+    """One row a fleet, in order."""
+    rows = [row for rows in evaluate(world, [policy], fleets, seed) for row in rows]
+    return [{"fleet": row["episode"], **{name: row[name] for name in METRICS}} for row in rows]

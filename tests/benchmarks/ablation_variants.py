@@ -1,0 +1,78 @@
+"""The learners that ablation.py compares: the defaults, and one change each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from trimtab.core.observation import EXPECTED_COST, F32, FEATURES
+from trimtab.policies.base import RoutingView
+from trimtab.problems.routing.problem import Routing
+
+DEFAULTS: Final = "residual (defaults)"
+HEURISTIC: Final = "sed-online"
+LOG_DELAY: Final = FEATURES.index("log_delay")  # what `sed-online` expects, on the scale of EXPECTED_COST
+FROM_NOTHING: Final[Mapping[str, Any]] = {"anchor": -1}
+
+
+class WithoutMoods(Routing):
+    """Routing seen without `core.moods`: its columns are 0, and the anchor is the delay that `sed-online` expects."""
+
+    def observe(self, view: RoutingView) -> F32:
+        rows = super().observe(view)
+        rows[..., EXPECTED_COST] = rows[..., LOG_DELAY]
+        rows[..., LOG_DELAY + 1 :] = 0.0
+        return rows
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One learner: what differs from the defaults of the problem."""
+
+    name: str
+    changes: Mapping[str, Any] = field(default_factory=dict)  # learner settings
+    heuristic: str | None = None
+    moods: bool = True
+
+    @property
+    def problem(self) -> Routing:
+        return Routing() if self.moods else WithoutMoods()
+
+    @property
+    def described(self) -> str:
+        """The changes as a user of train_dqn.py would write them; `-` for none."""
+        words = [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in self.changes.items()]
+        hints = [] if self.heuristic is None else [f"--heuristic {self.heuristic}"]
+        return " ".join([*hints, *words, *([] if self.moods else ["moods zeroed"])]) or "-"
+
+
+def _change(name: str, **changes: Any) -> Variant:
+    return Variant(name, changes)
+
+
+# Cloning alone: the heuristic does not choose (heuristic_weight=0), and the margin is that of Hester et al. 2018.
+ACCELERATION: Final = (
+    Variant("none", FROM_NOTHING),
+    Variant("xi H", FROM_NOTHING, HEURISTIC),
+    Variant("cloning", {**FROM_NOTHING, "cloning": 1.0, "heuristic_margin": 0.8, "heuristic_weight": 0.0}, HEURISTIC),
+    Variant(DEFAULTS),
+)
+ABLATION: Final = (
+    Variant(DEFAULTS),
+    _change("no Double", double=False),
+    _change("no dueling", dueling=False),
+    _change("n-step 1", n_step=1),
+    _change("n-step 5", n_step=5),
+    _change("no averaged weights", average=0.0),
+    _change("hidden 32", hidden=32),
+    _change("hidden 128", hidden=128),
+    _change("full trust", trust=1.0),
+    _change("wide bound", bound_factor=99.0, bound_slack=99.0),
+    _change("Huber loss", loss="huber"),
+    _change("discount .9", discount=0.9),
+    _change("discount .98", discount=0.98),
+    _change("constant step size", learning_rate_updates=0),
+    Variant("no mood features", moods=False),
+    _change("anchor of sed-online", anchor=LOG_DELAY),
+    _change("flat network", network="mlp"),
+)
+SUITES: Final[Mapping[str, tuple[Variant, ...]]] = {"acceleration": ACCELERATION, "ablation": ABLATION}
