@@ -233,28 +233,32 @@ def test_a_run_without_a_heuristic_is_refused_before_it_leaves_files(tmp_path):
 
 def test_training_clones_what_the_heuristic_chose(tmp_path, monkeypatch):
     shorten(monkeypatch.setattr)
-    world = Routing().open(Task(str(write_scenario(tmp_path)), "twin"))
-    agent, heuristic = DQNAgent(DQNConfig(**LEARNER, cloning=1.0), len(Routing.features), 2, 0), _Counting(Routing(), "sed-online")
+    world, heuristic = Routing().open(Task(str(write_scenario(tmp_path)), "twin")), _Remembering(Routing(), "sed-online")
+    agent = DQNAgent(DQNConfig(**LEARNER, cloning=1.0), len(Routing.features), 2, 0)
+    observed, observe = [], agent.observe
+
+    def spied(obs, mask, actions, advice):
+        observed.append((advice.tolist(), heuristic.chosen.tolist()))
+        return observe(obs, mask, actions, advice)
+
+    monkeypatch.setattr(agent, "observe", spied)
     list(Trainer(Routing(), agent, 0, heuristic).run([Stage(world, 40)]))
-    kept = agent.state_dict()["replay"]["replays"][2]["advice"].numpy()
     assert agent.updates > 0
-    assert [(kept == server).sum() for server in range(2)] == heuristic.counts.tolist()
+    assert all(advice == chosen for advice, chosen in observed)
+    assert {server for advice, _ in observed for server in advice} == {0, 1}
+    kept = agent.state_dict()["replay"]["replays"][2]["advice"]
+    assert (kept != NO_ADVICE).sum() == agent.decisions, "closing rows hold none"
 
 
-class _Counting:
-    """A policy that counts what it chose after the warm-up of an episode."""
+class _Remembering:
+    """A policy that remembers what it chose last."""
 
     def __init__(self, problem, name):
-        self.name, self._policy, self._decisions = name, problem.build_policy(name), 0
-        self.counts = np.zeros(2, np.int64)
+        self.name, self._policy = name, problem.build_policy(name)
 
     def reset(self, seeds):
-        self._decisions = 0
         self._policy.reset(seeds)
 
     def select(self, view):
-        chosen = self._policy.select(view)
-        self._decisions += 1
-        if self._decisions > TWIN_WARMUP:
-            self.counts += np.bincount(chosen, minlength=2)
-        return chosen
+        self.chosen = self._policy.select(view)
+        return self.chosen

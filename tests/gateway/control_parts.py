@@ -72,6 +72,19 @@ def on_trial():
     }
 
 
+def learns():
+    """What the document says more where a model learns, beside its control group."""
+    groups = {
+        "window_s": 30.0,
+        "latency_ms": {"learned": 54.1, "control": 51.0, "error": 2.2},
+        "requests": {"learned": 1240, "control": 131},
+    }
+    return {
+        "deciders": [decider("dqn", "primary"), decider("sed-online", "fallback"), decider("control", "control", rate_rps=9.0)],
+        "learning": {"state": "learning", "share": 0.9, "behind": 1, "stops_in_a_row": 1, "groups": groups},
+    }
+
+
 def document(servers=None, **changes):
     """A gateway with four busy servers, which a model routes to."""
     servers = servers or [server(1, (30.0, 8.0, 2.0)), server(2, (20.0, 9.0, 1.0)), server(3, (6.0, 2.0, 4.0)), server(4, (1.0, 0.5, 7.0))]
@@ -100,6 +113,7 @@ def document(servers=None, **changes):
         "models": [model("primary", "dqn_final.pth")],
         "shadow": None,
         "canary": None,
+        "learning": None,
         "events": [{"age_s": 64.0, "server": "server-3", "what": "back: ejection over"}],
     }
     return plain | changes

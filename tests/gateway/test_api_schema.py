@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from jsonschema_rs import validator_for
 from schemathesis.checks import not_a_server_error
 
-from gateway.control_parts import FakeState, control, document, server
+from gateway.control_parts import FakeState, control, document, learns, server
 from trimtab.gateway.control import StateUnavailableError
 
 DESCRIPTION = json.loads((resources.files("trimtab.gateway") / "openapi.json").read_text())
@@ -29,7 +29,12 @@ def idle():
 
 
 schema = schemathesis.openapi.from_wsgi("/api/openapi.json", control())
-GATEWAYS = {"busy": control(), "idle": control(idle()), "silent": control(unavailable())}
+GATEWAYS = {
+    "busy": control(),
+    "idle": control(idle()),
+    "silent": control(unavailable()),
+    "learning": control(FakeState(document(**learns()))),
+}
 
 
 @pytest.mark.parametrize("gateway", GATEWAYS)

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from grafana.metric_names import documented, table
 from trimtab.core.request_log import FAILED, SERVED, UNMEASURED
 from trimtab.gateway.candidates import RESULTS
-from trimtab.gateway.decider_metrics import DeciderCollector, FileGauges, OnTrial, ShadowGauges
+from trimtab.gateway.decider_metrics import DeciderCollector, FileGauges, LearningGauges, OnTrial, ShadowGauges
 from trimtab.gateway.guard import REASONS
 from trimtab.gateway.scores import OUTCOMES, Scores
 from trimtab.gateway.telemetry import CODE_CLASSES, OVERHEAD_EDGES_S, RETRY_RESULTS, GatewayCollector, GatewayCounts, Gauges
@@ -128,6 +128,7 @@ FULL = OnTrial(
     shadow=ShadowGauges({"agree": 30, "differ": 10, "none": 1}, 0.75, {"q": 0.002, "delay": -0.001}),
     canary_share=0.05,
     canary_stopped=False,
+    learning=LearningGauges(2, 0.9, False, {"learned": 0.05, "control": 0.04}),
 )
 
 
@@ -166,6 +167,16 @@ def test_models_and_candidates_as_they_are():
     assert (decider_samples("canary_share_ratio"), decider_samples("canary_stopped")) == ({(): 0.05}, {})
     stopped = FULL._replace(canary_share=0.0, canary_stopped=True)
     assert (decider_samples("canary_share_ratio", stopped), decider_samples("canary_stopped", stopped)) == ({}, {(): 1})
+
+
+def test_a_model_that_learns_and_its_control_group():
+    assert decider_samples("learning_behind_total") == {(): 2}
+    assert decider_samples("learning_share_ratio") == {(): 0.9}
+    assert decider_samples("learning_latency_seconds") == {("learned",): 0.05, ("control",): 0.04}
+    assert decider_samples("learning_stopped") == {}
+    stopped = FULL._replace(learning=LearningGauges(3, 0.0, True, {}))
+    assert decider_samples("learning_stopped", stopped) == {(): 1}
+    assert decider_samples("learning_latency_seconds", stopped) == {}
 
 
 def test_what_is_not_there_or_not_known_has_no_series():

@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from gateway.browser import browser_path, page_of
-from gateway.control_parts import FakeState, control, document, on_trial, served, server
+from gateway.control_parts import FakeState, control, document, learns, on_trial, served, server
 
 pytestmark = pytest.mark.skipif(browser_path() is None, reason="chromium is not installed")
 DRAWN = "document.querySelectorAll('#servers .card').length > 0"
@@ -128,6 +128,18 @@ def test_models_on_trial_are_compared(tmp_path, width, scheme):
         assert page.complaints == []
 
     browse(tmp_path, steps, FakeState(document(**on_trial())), width=width, scheme=scheme)
+
+
+def test_a_model_that_learns_is_shown_beside_its_control_group(tmp_path):
+    async def steps(page, state, stop):
+        said = await page.text("#learning")
+        assert "decides 90 % of requests; 54 ms against 51 ms of its control group in 30 s; behind 1 times so far" in said
+        assert "control" in await page.text("#deciders tbody tr:nth-child(3)")
+        state.document["learning"] |= {"state": "resting", "share": 0.0, "groups": None, "behind": 2}
+        await page.until("document.querySelector('#learning').innerText.includes('resting: it was slower than its control group')")
+        assert page.complaints == []
+
+    browse(tmp_path, steps, FakeState(document(**learns())))
 
 
 def test_names_are_text_and_never_markup(tmp_path):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from trimtab.gateway.deciders import Deciding
     from trimtab.gateway.limits import Network
     from trimtab.gateway.recorder import Recorder
+    from trimtab.gateway.router import Observer
     from trimtab.policies.exploring import Exploration
 
 EXAMPLES = """\
@@ -53,6 +54,8 @@ def build_parser() -> argparse.ArgumentParser:
     limit = "of that log; beyond it the oldest decisions are deleted (default 2048)"
     parser.add_argument("--record-limit", type=options.positive, default=None, metavar="MIB", help=limit)
     parser.add_argument("--explore", action="store_true", help="the model learns: it tries things out, within bounds; needs --record")
+    control = "of its requests that sed-online decides, to compare: at most 0.5 (default 0.1; 0: it is not compared)"
+    parser.add_argument("--control-share", type=_share_or_none, metavar="SHARE", help=control)
     parser.add_argument("--canary-share", type=_share, metavar="SHARE", help=f"how many of them: at most 0.5 (default {CANARY_SHARE})")
     parser.add_argument("--scenario", default="compose-default", metavar="ID", help="id, file or 'list' (default compose-default)")
     parser.add_argument("--servers", type=options.url_list, default=(), metavar="URL,URL,...", help="live servers, in the scenario's order")
@@ -89,24 +92,34 @@ def _body(args: argparse.Namespace) -> int:
 
 def _share(text: str) -> float:
     """Above 0, at most a half."""
-    try:
-        share = float(text)
-    except ValueError:
-        share = math.nan
+    share = _number(text)
     if not 0.0 < share <= HIGHEST_SHARE:
         raise argparse.ArgumentTypeError(f"{text!r}; allowed: above 0, at most {HIGHEST_SHARE}")
     return share
 
 
+def _share_or_none(text: str) -> float:
+    """From 0 to a half."""
+    share = _number(text)
+    if not 0.0 <= share <= HIGHEST_SHARE:
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: 0 to {HIGHEST_SHARE}")
+    return share
+
+
 def _seconds(text: str) -> float:
     """From 0 up."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
+    seconds = _number(text)
     if not 0.0 <= seconds < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r}; allowed: seconds from 0 up")
     return seconds
+
+
+def _number(text: str) -> float:
+    """NaN, which is in no range, where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _networks(text: str) -> tuple["Network", ...]:
@@ -122,6 +135,8 @@ def _check_models(args: argparse.Namespace) -> None:
         raise UsageError("--canary-share is the share of a canary; name its file with --canary PATH")
     if args.record_limit is not None and args.record is None:
         raise UsageError("--record-limit is the size of a log; name its folder with --record DIR")
+    if args.control_share is not None and not args.explore:
+        raise UsageError("--control-share is the share of a model's control group while it learns; give --explore")
     if args.explore and (args.model is None or args.record is None or args.shadow or args.canary):
         raise UsageError("--explore is for one --model PATH whose decisions are recorded; give --record DIR, and no --shadow or --canary")
     if args.reload and args.model is None and args.shadow is None and args.canary is None:
@@ -160,9 +175,12 @@ def _scenario(name: str) -> "Scenario":
 
 def _deciding(args: argparse.Namespace, scenario: "Scenario", exploration: "Exploration | None") -> "Deciding":
     from trimtab.gateway.deciders import Wanted, build_deciding
+    from trimtab.gateway.learning import CONTROL_SHARE
 
     share = CANARY_SHARE if args.canary_share is None else args.canary_share
-    wanted = Wanted(args.policy, args.model, args.shadow, args.canary, share, args.reload or args.explore, args.seed, exploration)
+    control = CONTROL_SHARE if args.control_share is None else args.control_share
+    reload = args.reload or args.explore
+    wanted = Wanted(args.policy, args.model, args.shadow, args.canary, share, reload, args.seed, exploration, control)
     return build_deciding(wanted, scenario)
 
 
@@ -187,6 +205,15 @@ def _recorder(
     return closing(Recorder(args.record, scenario, capacity, limit_bytes, catalogue.LEARNED, exploration.explored))
 
 
+def _observer(recorder: "Recorder | None", deciding: "Deciding") -> "Observer | None":
+    """Who is told of every attempt. Nobody new where nothing learns: the data path stays as it is."""
+    from trimtab.gateway.learning import Observers
+
+    if deciding.learning is None or recorder is None:
+        return recorder
+    return Observers((recorder, deciding.learning))
+
+
 def _serve(args: argparse.Namespace, scenario: "Scenario") -> int:
     import asyncio
 
@@ -208,7 +235,7 @@ def _serve(args: argparse.Namespace, scenario: "Scenario") -> int:
             exploration.resume(recorder.decisions_before)  # after the rehearsal, which explored as well
         with found_servers(scenario, args.servers) as servers:
             balancer = running.build_balancer(
-                scenario, deciding.decider, matcher, args.seed, limits, deciding.canary, recorder, health=health
+                scenario, deciding.decider, matcher, args.seed, limits, deciding.canary, _observer(recorder, deciding), health=health
             )
 
             def tell(port: int) -> None:

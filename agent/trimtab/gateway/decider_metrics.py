@@ -1,4 +1,4 @@
-"""Metrics about who decides: outcomes, latencies and rewards by decider, model files, shadow and canary."""
+"""Metrics about who decides: outcomes, latencies and rewards by decider, model files, shadow, canary and learning."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
@@ -27,6 +27,15 @@ class ShadowGauges(NamedTuple):
     gains_s: Mapping[str, float]  # by "q" and "delay"; those that are known
 
 
+class LearningGauges(NamedTuple):
+    """A model that learns, beside its control group."""
+
+    behind: int  # times that it fell behind
+    share: float  # of requests that it decides about; 0 while it rests
+    stopped: bool
+    means_s: Mapping[str, float]  # by group, of the last 30 s; empty where there is nothing to compare
+
+
 class OnTrial(NamedTuple):
     """The present of models and of those on trial; what there is none of is None or left out."""
 
@@ -35,6 +44,7 @@ class OnTrial(NamedTuple):
     shadow: ShadowGauges | None
     canary_share: float | None  # in force: 0 once it has stopped
     canary_stopped: bool
+    learning: LearningGauges | None = None
 
 
 class DeciderCollector(Collector):
@@ -66,6 +76,8 @@ class DeciderCollector(Collector):
             share = "Share of requests that the canary decides about; 0 once stopped."
             yield GaugeMetricFamily("trimtab_gateway_canary_share_ratio", share, value=now.canary_share)
             yield GaugeMetricFamily("trimtab_gateway_canary_stopped", "1 once it failed too often.", value=now.canary_stopped)
+        if now.learning is not None:
+            yield from _learning(now.learning)
 
     def _outcomes(self) -> Metric:
         family = CounterMetricFamily("trimtab_gateway_decider_outcomes", "How what each decider sent ended.", labels=("decider", "outcome"))
@@ -103,6 +115,19 @@ def _doubts(doubts: Mapping[str, Mapping[str, int]]) -> Metric:
         for reason, count in reasons.items():
             family.add_metric((role, reason), count)
     return family
+
+
+def _learning(learning: LearningGauges) -> Iterator[Metric]:
+    text = "Times that a model which learns fell behind its control group."
+    yield CounterMetricFamily("trimtab_gateway_learning_behind", text, value=learning.behind)
+    text = "Share of requests that a model which learns decides about; 0 while it rests."
+    yield GaugeMetricFamily("trimtab_gateway_learning_share_ratio", text, value=learning.share)
+    yield GaugeMetricFamily("trimtab_gateway_learning_stopped", "1 once it fell behind too often.", value=learning.stopped)
+    text = "Mean of the last 30 s, weighed by class; failures count as in training."
+    family = GaugeMetricFamily("trimtab_gateway_learning_latency_seconds", text, labels=("group",))
+    for group, mean_s in learning.means_s.items():
+        family.add_metric((group,), mean_s)
+    yield family
 
 
 def _shadow(shadow: ShadowGauges) -> Iterator[Metric]:

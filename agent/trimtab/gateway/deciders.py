@@ -1,5 +1,7 @@
 """Who decides in a gateway: built in one place from what the command asked for."""
 
+import contextlib
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from trimtab.core.scenario import Scenario
 from trimtab.errors import CheckpointError
 from trimtab.gateway.candidates import Canary, Shadow, TrialDecider
 from trimtab.gateway.guard import Decider, Guard, GuardedDecider, PlainDecider
+from trimtab.gateway.learning import CONTROL_SHARE, Learning, LearningDecider
 from trimtab.gateway.models import Journal, ModelFile, ModelFiles, Role
 from trimtab.gateway.router import Router
 from trimtab.policies import catalogue
@@ -37,6 +40,7 @@ class Wanted:
     reload: bool = False  # files are watched, and need not be there yet
     seed: int = 0
     exploration: "Exploration | None" = None  # of the model; then models are never on trial
+    control_share: float = CONTROL_SHARE  # of a model that explores: at most 0.5; 0: nobody watches over it
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Deciding:
     shadow: Shadow | None
     canary: Canary | None
     files: ModelFiles
+    learning: Learning | None = None
 
 
 def just(decider: Decider) -> Deciding:
@@ -60,11 +65,13 @@ def build_deciding(wanted: Wanted, scenario: Scenario, clock: Clock = time.monot
     Without `reload` a model is taken as it is, even with weights that are no numbers: somebody named it, and the guard stands behind it.
     """
     builder = _Builder(wanted, scenario, clock)
-    decider, shadow, canary = builder.decider(), builder.shadow(), builder.canary()
+    decider, shadow, canary, learning = builder.decider(), builder.shadow(), builder.canary(), builder.learning()
     if shadow is not None or canary is not None:
         decider = TrialDecider(decider, PlainDecider(catalogue.build(FALLBACK), wanted.seed), shadow, canary)
+    if learning is not None:
+        decider = LearningDecider(decider, PlainDecider(catalogue.build(FALLBACK), wanted.seed), learning)
     files = ModelFiles(builder.files, builder.checked, builder.journal, polls=wanted.reload)
-    return Deciding(decider, shadow, canary, files)
+    return Deciding(decider, shadow, canary, files, learning)
 
 
 class _Builder:
@@ -100,6 +107,24 @@ class _Builder:
         canary.on_stop = lambda why: self.journal.note(f"canary stopped: {why}")
         file.put = canary.replace
         return canary
+
+    def learning(self) -> Learning | None:
+        wanted, scenario = self.wanted, self.scenario
+        if wanted.exploration is None or wanted.control_share == 0.0:
+            return None
+        generator = np.random.default_rng(wanted.seed)
+        unit_s = scenario.fleet_service_s()
+        learning = Learning(wanted.control_share, len(scenario.classes), unit_s, generator, self.clock, heuristic=FALLBACK)
+        learning.on_event = self.journal.note
+        learning.on_stop = self._report
+        learning.on_passed = wanted.exploration.passed
+        return learning
+
+    def _report(self, what: str) -> None:
+        self.journal.note(what)
+        with contextlib.suppress(OSError, ValueError):  # requests are served whether or not anybody reads it
+            sys.stderr.write(f"note: {what}\n")
+            sys.stderr.flush()
 
     def checked(self, path: Path) -> Policy:
         """What a file holds, once it has shown that it can decide; under exploration where that is wanted. Raises CheckpointError."""

@@ -1,11 +1,12 @@
-"""What the state document and the metrics say about deciders, model files, shadow and canary. Pure; time is an argument."""
+"""What the state document and the metrics say about deciders, model files, shadow, canary and learning. Pure; time is an argument."""
 
 from typing import Any
 
 from trimtab.gateway.candidates import CANARY, RESULTS, STOPPED, Canary, Shadow
-from trimtab.gateway.decider_metrics import FileGauges, OnTrial, ShadowGauges
+from trimtab.gateway.decider_metrics import FileGauges, LearningGauges, OnTrial, ShadowGauges
 from trimtab.gateway.deciders import Deciding
 from trimtab.gateway.guard import Decider
+from trimtab.gateway.learning import CONTROL_GROUP, Learning
 from trimtab.gateway.models import ModelFile
 from trimtab.gateway.scores import OUTCOMES, Score, Scores
 
@@ -22,6 +23,7 @@ def trial_document(deciding: Deciding, decider: Decider, scores: Scores, now_s: 
         "models": [_file(one, now_s) for one in deciding.files.files],
         "shadow": None if deciding.shadow is None else _shadow(deciding.shadow),
         "canary": None if deciding.canary is None else _canary(deciding.canary),
+        "learning": None if deciding.learning is None else _learning(deciding.learning),
     }
 
 
@@ -41,13 +43,14 @@ def trial_gauges(deciding: Deciding, now_s: float) -> OnTrial:
         shadow=None if shadow is None else _shadow_gauges(shadow),
         canary_share=None if canary is None else 0.0 if stopped else canary.share,
         canary_stopped=stopped,
+        learning=None if deciding.learning is None else _learning_gauges(deciding.learning),
     )
 
 
 def _role(name: str, decider: Decider) -> str:
     if name == decider.primary:
         return "primary"
-    return "canary" if name == CANARY else "fallback"
+    return name if name in {CANARY, CONTROL_GROUP} else "fallback"
 
 
 def _score(score: Score) -> dict[str, Any]:
@@ -80,6 +83,29 @@ def _shadow(shadow: Shadow) -> dict[str, Any]:
 
 def _canary(canary: Canary) -> dict[str, Any]:
     return {"state": canary.state, "share": canary.share, "reasons": dict(canary.guard.reasons)}
+
+
+def _learning(learning: Learning) -> dict[str, Any]:
+    gap = learning.read()
+    return {
+        "state": learning.state,
+        "share": learning.share,
+        "behind": learning.behind,
+        "stops_in_a_row": learning.stops_in_a_row,
+        "groups": None
+        if gap is None
+        else {
+            "window_s": gap.window_s,
+            "latency_ms": {"learned": _ms(gap.learned_s), "control": _ms(gap.control_s), "error": _ms(gap.error_s)},
+            "requests": {"learned": gap.learned, "control": gap.control},
+        },
+    }
+
+
+def _learning_gauges(learning: Learning) -> LearningGauges:
+    gap = learning.read()
+    means_s = {} if gap is None else {"learned": gap.learned_s, "control": gap.control_s}
+    return LearningGauges(learning.behind, learning.share, learning.state == "stopped", means_s)
 
 
 def _shadow_gauges(shadow: Shadow) -> ShadowGauges:

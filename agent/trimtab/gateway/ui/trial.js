@@ -38,10 +38,11 @@ function models(state) {
 }
 
 function candidates(state) {
-  const { shadow, canary } = state;
+  const { shadow, canary, learning } = state;
   const lines = [];
   if (shadow !== null) lines.push(make("p", { id: "shadow" }, make("strong", {}, "shadow"), ` ${shadow.state}: ${opinion(shadow)}. ${held(shadow.reasons)}`));
   if (canary !== null) lines.push(make("p", { id: "canary", class: canary.state === "stopped" ? "refused" : "" }, make("strong", {}, "canary"), ` ${said(canary)}. ${held(canary.reasons)}`));
+  if (learning !== null) lines.push(make("p", { id: "learning", class: learning.share ? "" : "refused" }, make("strong", {}, "learning"), ` ${progress(learning)}.`));
   return lines;
 }
 
@@ -58,6 +59,13 @@ function gain(value) {
 function said(canary) {
   if (canary.state === "stopped") return `! stopped, it failed too often; it would decide ${percent(canary.share)} of requests`;
   return `${canary.state}: decides ${percent(canary.share)} of requests`;
+}
+
+function progress({ state, share, groups, behind }) {
+  const stops = behind ? `; behind ${count(behind)} times so far` : "";
+  if (!share) return `! ${state}: it was slower than its control group, and sed-online decides${stops}`;
+  const versus = groups && `${milliseconds(groups.latency_ms.learned)} ms against ${milliseconds(groups.latency_ms.control)} ms of its control group in ${duration(groups.window_s)}`;
+  return `${state}: the model decides ${percent(share)} of requests${versus ? `; ${versus}` : ""}${stops}`;
 }
 
 function held(reasons) {
