@@ -19,7 +19,6 @@ from trimtab.experiments.session import Settings, TrainingSession
 from trimtab.experiments.train import Stage, Trainer
 from trimtab.problems.base import Task
 from trimtab.problems.routing.problem import Routing
-from trimtab.problems.routing.world import TWIN_WARMUP
 
 B, S, F = 20, 3, 4
 CLONING = DQNConfig(
