@@ -113,7 +113,7 @@ class _Run:
         self._outcome.curve.append(self._point(_played(self._world, self._policy, self._plan.curve_fleets, self._plan.seed)))
 
     def _point(self, rows: Sequence[Row]) -> Row:
-        means = {name: float(np.nanmean([row[name] for row in rows])) for name in METRICS}
+        means = {name: float(np.mean([row[name] for row in rows])) for name in METRICS}
         return {"episode": self._session.trainer.episode, "decisions": self._session.agent.decisions, **means}
 
 
