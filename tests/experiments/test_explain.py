@@ -196,13 +196,13 @@ def test_the_files_and_their_columns(world, tmp_path, monkeypatch):
     path = save(tmp_path / "m.pth", by_column(DELAY))
     checkpoint, network = explain.load_routing_model(path, 2)
     written = explain.explain(world, catalogue.build("sed-online"), checkpoint, network, path, tmp_path / "out")
-    heads = {one.name: next(csv.reader(one.open())) for one in written}
+    heads = {one.name: next(csv.reader(one.read_text().splitlines())) for one in written}
     assert heads == {
         explain.IMPORTANCE: list(explain.IMPORTANCE_COLUMNS),
         learned_rule.RULE: list(learned_rule.RULE_COLUMNS),
         explain.SHARES: list(explain.SHARES_COLUMNS),
     }
-    rows = list(csv.DictReader((tmp_path / "out" / explain.SHARES).open()))
+    rows = list(csv.DictReader((tmp_path / "out" / explain.SHARES).read_text().splitlines()))
     decided = [sum(int(row["decisions"]) for row in rows if row["policy"] == name) for name in ("dqn", "sed-online")]
     assert decided == [60 * explain.EPISODES] * 2
 

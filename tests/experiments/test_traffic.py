@@ -145,7 +145,7 @@ def test_rewards_are_those_of_training(log):
     statuses = {2: FAILED, 3: UNMEASURED}
     records = [record(log, number, status=statuses.get(number, 1), latency_s=0.002 * (number + 1)) for number in range(6)]
     trainer, _ = trained(log, records)
-    replay = trainer.agent.state_dict()["replay"]
+    replay = trainer.agent.state_dict()["replay"]["replays"][2]
     wanted = [-0.002 / log.unit_s, -0.004 / log.unit_s, -FAILURE_COST]
     assert replay["reward"].numpy()[:3] == pytest.approx(wanted)
     credited, dropped = replay["status"].numpy()[[0, 1, 2, 4]], replay["status"].numpy()[3]

@@ -25,8 +25,8 @@ COLUMNS = (
     "mean_latency_ms, p95_latency_ms, p99_latency_ms, error_rate, epsilon, loss, q_mean, wall_s"
 )
 # One request a second to servers that serve in one second; one of them crashes, so that some requests fail and some fail late.
-CALM = scenario(server(slots=2), server(slots=1, speed=0.5), rate_rps=1.0)
-STORMY = replace(CALM, faults=(Fault("server-2", "crash", 66.0, 76.0),))
+CALM = scenario(server(slots=2), server(slots=1, speed=0.5, queue_limit=1000), rate_rps=1.0)
+STORMY = replace(CALM, faults=(Fault("server-2", "crash", TWIN_WARMUP, TWIN_WARMUP + 40.0),))
 
 
 class SpyAgent(DQNAgent):

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 from trimtab.cli import command
 from trimtab.errors import UsageError
 from trimtab.paths import models_dir
-from trimtab.problems.base import Task
-from trimtab.problems.catalogue import build
 from trimtab.problems.suites import load_suite
 
 if TYPE_CHECKING:
@@ -103,8 +101,10 @@ def _run_plots(folder: Path) -> Path:
 
 def _explain(model: Path, scenario: str | None, out: Path) -> None:
     """Play the model, write what it went by as CSV files into `out`, and draw them."""
-    # Imported here: torch and pandas take seconds.
+    # Imported here: torch, pandas and SciPy take seconds.
     from trimtab.experiments.explain import PROBLEM, explain, load_routing_model
+    from trimtab.problems.base import Task
+    from trimtab.problems.catalogue import build
     from trimtab.report.writing import write_explained
 
     problem = build(PROBLEM)

@@ -11,7 +11,7 @@ from trimtab.problems.base import F64, I64, Credits
 from trimtab.problems.park.game import RATES, SERVERS, UNIT_MS, Books, advance, draw_jobs, hurried, open_books, send
 from trimtab.problems.park.view import ParkView, look, relative_value_ms
 
-REWARDS: Final = ("relative", "response", "integral")
+REWARDS: Final = ("response", "relative", "integral")
 NAMES: Final = tuple(f"server-{s + 1}" for s in range(SERVERS))
 NEAR_BEST: Final = 1.01  # a completion within this factor of the least counts as the best, as in routing
 METRICS: Final = (
