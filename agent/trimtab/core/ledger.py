@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.core.compiled import compiled
-from trimtab.core.moods import Moods, empty_moods, note_dispatch, note_outcomes, read_moods
+from trimtab.core.moods import FAILURE_S, Moods, empty_moods, note_dispatch, note_outcomes, read_moods
 from trimtab.core.request_log import FAILED, I64, SERVED, Outcomes, RequestLog
 
 F64 = npt.NDArray[np.float64]
@@ -18,7 +18,7 @@ I32 = npt.NDArray[np.int32]
 
 SERVICE_GAIN: Final = 0.05  # of the service-time average: at .4 the pinned `sed-online` is 18 % worse in the mean
 PLAIN_SAMPLES: Final = 20  # before that the plain mean: a moving average would remember its first sample too long
-FAILURE_SAMPLE_S: Final = 2.0  # a failure counts as this slow; at zero a fast-failing server would attract all traffic
+FAILURE_SAMPLE_S: Final = FAILURE_S  # a failure counts as this slow; at zero a fast-failing server would attract all traffic
 PEAK_DECAY_S: Final = 10.0  # time constant of peak-EWMA (Finagle, Linkerd, NGINX ingress all use 10 s)
 FAST_GAIN: Final = 0.3  # of the ratio of actual to expected service: sees a slow spell within about three requests
 SLOW_GAIN: Final = 0.05
