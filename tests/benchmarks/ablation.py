@@ -24,11 +24,11 @@ sys.path[:0] = [str(REPOSITORY / "agent"), str(Path(__file__).parent)]
 from ablation_report import REFERENCES, comparison, curve_figure, measured  # noqa: E402 - found through the path set above
 from ablation_training import METRICS, Job, Outcome, Plan, work  # noqa: E402
 from ablation_variants import SUITES, Variant  # noqa: E402
-from measuring import print_machine  # noqa: E402
+from measuring import ended, print_machine  # noqa: E402
 
 from trimtab.cli.options import count, positive  # noqa: E402
 from trimtab.dqn.config import DQNConfig  # noqa: E402
-from trimtab.errors import ResultsError, TrimtabError, UsageError  # noqa: E402
+from trimtab.errors import ResultsError, UsageError  # noqa: E402
 from trimtab.experiments.csv_log import CsvLog, write_text  # noqa: E402
 from trimtab.experiments.pool import in_processes  # noqa: E402
 from trimtab.experiments.runs import provenance  # noqa: E402
@@ -45,14 +45,7 @@ RESULTS = (*KEY, "changes", *METRICS, *COSTS)
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    try:
-        return compare(args)
-    except TrimtabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print(f"stopped; what was finished is in {args.out}; the same command goes on", file=sys.stderr)
-        return 130
+    return ended(compare, args, f"stopped; what was finished is in {args.out}; the same command goes on")
 
 
 def _parser() -> argparse.ArgumentParser:

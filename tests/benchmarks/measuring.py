@@ -5,6 +5,7 @@ import contextlib
 import os
 import platform
 import statistics
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -73,3 +74,18 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
         print("  ".join(cells))
     print(flush=True)
+
+
+def ended(compare: Callable[[argparse.Namespace], int], args: argparse.Namespace, stopped: str) -> int:
+    """The exit code of a long comparison: a refusal is one line, and Ctrl-C says `stopped`, where the work is."""
+    # Here: some benchmarks have nothing of the package on their path.
+    from trimtab.errors import TrimtabError
+
+    try:
+        return compare(args)
+    except TrimtabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(stopped, file=sys.stderr)
+        return 130

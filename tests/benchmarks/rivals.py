@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "agent"), str(Path(__file__).parent)]
 
-from measuring import print_machine  # noqa: E402 - found through the path set above
+from measuring import ended, print_machine  # noqa: E402 - found through the path set above
 from rivals_report import UNTRAINED, comparison  # noqa: E402
 from rivals_training import OURS, SECONDS, Budget, Reading, Readings, train_ours  # noqa: E402
 
 from trimtab.cli.options import positive  # noqa: E402
-from trimtab.errors import TrimtabError, UsageError  # noqa: E402
+from trimtab.errors import UsageError  # noqa: E402
 from trimtab.experiments.csv_log import CsvLog, write_text  # noqa: E402
 from trimtab.experiments.evaluate import evaluate, evaluation_columns  # noqa: E402
 from trimtab.problems.base import Policy, Task, World  # noqa: E402
@@ -49,14 +49,7 @@ Train = Callable[[int, Readings], None]
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    try:
-        return compare(args)
-    except TrimtabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print(f"stopped; what was measured is in {args.out}", file=sys.stderr)
-        return 130
+    return ended(compare, args, f"stopped; what was measured is in {args.out}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -32,7 +32,12 @@ CREATE = "trimtab.experiments.csv_log:CsvLog.create"
 def tiny(tmp_path, monkeypatch):
     """Settings of a short run in the twin."""
     shorten(monkeypatch.setattr, save_every_s=-1.0)
-    return Settings(scenario=str(write_scenario(tmp_path)), backend="twin", episodes=60, learner=DQNConfig.from_dict({**Routing.learner_defaults, **LEARNER}))
+    return Settings(
+        scenario=str(write_scenario(tmp_path)),
+        backend="twin",
+        episodes=60,
+        learner=DQNConfig.from_dict({**Routing.learner_defaults, **LEARNER}),
+    )
 
 
 def run(settings, folder, *, resume=False, overwrite=False, episodes=None):

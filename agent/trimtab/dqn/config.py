@@ -58,9 +58,7 @@ class DQNConfig:
     heuristic_weight: float = 1.0  # xi in argmax(Q + xi H); at 1 and above the heuristic's action always wins the greedy choice
     heuristic_margin: float = 0.1  # eta, Q units by which H lifts the heuristic's action above the best
     heuristic_decisions: int = 200_000  # decisions over which xi and cloning fall linearly to 0; 0: they stay as they are
-    cloning: float = (
-        0.0  # weight of the large-margin loss (margin eta) that pulls towards the heuristic's action; needs a heuristic; 0: none
-    )
+    cloning: float = 0.0  # weight of the loss (large margin, eta) that pulls towards the heuristic's action; needs one; 0: none
     reward_clip: float | None = None  # rewards are cut to [-clip, clip]; None: never
     anchor: int = -1  # index of the feature log(1 + expected cost) that is learned on top of (dqn.anchor); -1: from nothing
     trust: float = 0.5  # with an anchor: share of what the network adds to it that counts in a greedy choice
