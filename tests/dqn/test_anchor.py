@@ -67,11 +67,8 @@ def test_the_scale_is_one_and_the_least_cost_of_an_open_choice():
 
 def test_q_is_the_scaled_advice_less_the_expected_cost():
     q, obs = tensor([[0.5, -1.0]]), torch.from_numpy(written([[3.0, 1.0]]))
-    values, scale = anchored(q, obs, tensor([[True, True]]), 0)
-    assert_close(scale, tensor([[2.0]]))
-    assert_close(values, tensor([[2 * 0.5 - 3.0, 2 * -1.0 - 1.0]]))
-    values, scale = anchored(q, obs, tensor([[True, False]]), 0)
-    assert_close(scale, tensor([[4.0]]))
+    assert_close(anchored(q, obs, tensor([[True, True]]), 0), tensor([[2 * 0.5 - 3.0, 2 * -1.0 - 1.0]]))
+    assert_close(anchored(q, obs, tensor([[True, False]]), 0)[0, 0], tensor(4 * 0.5 - 3.0), msg="the scale is that of open choices")
 
 
 def test_caution_by_hand():
@@ -82,6 +79,24 @@ def test_caution_by_hand():
     assert near.tolist() == [[False, True, False, False]], "2 x 1.5 + 0.5 = 3.5 at most"
     _, near = cautious(q, obs, mask, 0, Caution(trust=0.25, factor=1.5, slack=1.0))
     assert near.tolist() == [[True, True, True, False]], "4 at most: the bound itself is open"
+
+
+def test_the_choice_of_least_expected_cost_has_a_lead():
+    q, obs, mask = np.float32([[-1.0, -0.9, 9.0]]), written([[1.0, 1.1, 0.5]]), np.array([[True, True, False]])
+    values, near = cautious(q, obs, mask, 0, Caution(trust=1.0, factor=1.5, slack=0.0, lead=0.06))
+    assert values[0, :2] == pytest.approx([-1.0 + 0.06 * 2, -0.9])
+    assert greedy_choice(values, near) == 0
+    assert greedy_choice(*cautious(q, obs, mask, 0, Caution(trust=1.0, factor=1.5, slack=0.0, lead=0.04))) == 1
+
+
+def test_the_networks_word_counts_less_among_many_candidates():
+    q, cost = np.full((1, 64), -2.0, np.float32), np.full((1, 64), 1.0)
+    cost[0, 32:] = 9.0  # no candidates
+    values, near = cautious(q, written(cost), np.ones((1, 64), dtype=bool), 0, Caution(trust=0.5, factor=1.5))
+    assert near.sum() == 32
+    assert values[0, 1] == pytest.approx(0.25 * -2.0 - 0.75 * 1.0)
+    few = cautious(q[:, :16], written(cost[:, :16]), np.ones((1, 16), dtype=bool), 0, Caution(trust=0.5, factor=1.5))[0]
+    assert few[0, 1] == pytest.approx(0.5 * -2.0 - 0.5 * 1.0)
 
 
 def test_without_an_anchor_nothing_is_changed():
@@ -172,13 +187,13 @@ def test_an_anchor_that_is_no_feature_is_refused():
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=IDS)
-def test_a_checkpoint_keeps_anchor_trust_and_bounds(tmp_path, config):
-    config = dataclasses.replace(config, trust=0.3, bound_factor=1.2, bound_slack=0.1)
+def test_a_checkpoint_keeps_anchor_trust_bounds_and_lead(tmp_path, config):
+    config = dataclasses.replace(config, trust=0.3, bound_factor=1.2, bound_slack=0.1, lead=0.2)
     network = stirred(config)
     names = tuple("abcde")
     save_checkpoint(tmp_path / "m.pth", Checkpoint("routing", names, 4, config, 1, network.state_dict(), {}))
     loaded = load_network(load_checkpoint(tmp_path / "m.pth", problem="routing", observation=names), 4)
-    assert (loaded.anchor, loaded.caution) == (ANCHOR, Caution(0.3, 1.2, 0.1))
+    assert (loaded.anchor, loaded.caution) == (ANCHOR, Caution(0.3, 1.2, 0.1, 0.2))
     obs, mask, _ = fleets(40)
     for before, after in zip(network.earnest(obs, mask), loaded.earnest(obs, mask), strict=True):
         assert np.array_equal(before, after)
@@ -231,7 +246,7 @@ class Misled(Identity):
 
 @pytest.mark.parametrize("network", ["set", "mlp"])
 def test_a_misleading_estimate_is_overcome(network):
-    config = dataclasses.replace(QUICK, network=network, anchor=3, trust=1.0, bound_slack=1e9, average=0.02)
+    config = dataclasses.replace(QUICK, network=network, anchor=3, trust=1.0, lead=0.0, bound_slack=1e9, average=0.02)
     agent = DQNAgent(config, F, S, seed=0)
     assert play(agent, Misled(seed=2), episodes=2, learn=False)[0] < 0.1, "before learning the estimate decides"
     play(agent, Misled(seed=1), episodes=40 if network == "set" else 150)

@@ -14,13 +14,14 @@ from trimtab.errors import UsageError
 
 # What differs where decisions come at the pace of people's requests, a hundred or two a second, and not a hundred thousand: steps are
 # earned by few decisions, begin at once, and are small, so that they cost a tenth of a core; chance and heuristic fade within minutes.
-# Chance begins low, for people wait for the answers, and ends higher, for live servers change.
+# Chance begins low and ends higher than elsewhere: people wait for the answers, and live servers change. Much of it is not needed at the
+# start, when the heuristic and the network's anchor, the expected delay, choose; more would cost people more than the gateway allows.
 LIVE: Final[Mapping[str, Any]] = {
     "batch": 256,
     "decisions_per_update": 8,
     "learn_start": 500,
     "replay_capacity": 50_000,
-    "epsilon_start": 0.3,
+    "epsilon_start": 0.05,
     "epsilon_end": 0.03,
     "epsilon_decisions": 10_000,
     "heuristic_decisions": 10_000,
@@ -61,7 +62,8 @@ class DQNConfig:
     cloning: float = 0.0  # weight of the loss (large margin, eta) that pulls towards the heuristic's action; needs one; 0: none
     reward_clip: float | None = None  # rewards are cut to [-clip, clip]; None: never
     anchor: int = -1  # index of the feature log(1 + expected cost) that is learned on top of (dqn.anchor); -1: from nothing
-    trust: float = 0.5  # with an anchor: share of what the network adds to it that counts in a greedy choice
+    trust: float = 0.5  # with an anchor: share of what the network adds to it that counts in a greedy choice among few
+    lead: float = 0.03  # with an anchor: a greedy choice leaves the least expected cost only for a gain of this x (1 + that cost)
     bound_factor: float = 1.5  # with an anchor: choices of expected cost up to factor x the least + slack are open to a greedy choice
     bound_slack: float = 0.5  # in units of the reward
     average: float = 0.0  # share of the online weights that enter the averaged network at each update, which decides greedily; 0: none
@@ -107,6 +109,7 @@ _REALS = {  # key: above (excluded), up to (included)
 }
 _SHARES = {  # key: from, to (both included)
     "trust": (0.0, 1.0),
+    "lead": (0.0, inf),
     "bound_factor": (1.0, inf),
     "bound_slack": (0.0, inf),
     "average": (0.0, 1.0),

@@ -84,7 +84,7 @@ class SetNetwork(QNetwork):
         h = functional.relu(self.encoder_out(h), inplace=True)  # [S * B, H]
         context = self.context(pool(h.view(servers, batch, -1), present, share))  # [B, H or 2H]
         q = self._heads(h, context, present * share)  # [B, S]
-        return q if self.anchor < 0 else anchored(q, obs, mask, self.anchor)[0]
+        return q if self.anchor < 0 else anchored(q, obs, mask, self.anchor)
 
     def weights(self) -> SetWeights:
         """Views of the parameters, for the compiled forward pass; a network on the CPU only."""
@@ -132,7 +132,7 @@ class FlatNetwork(QNetwork):
         if self.value is not None:
             weight = (present / present.sum(1, keepdim=True).clamp(min=1.0)).t()  # [S, B]
             q = dueling_q(self.value(h).squeeze(-1), q.t(), weight).t()
-        return q if self.anchor < 0 else anchored(q, obs, mask, self.anchor)[0]
+        return q if self.anchor < 0 else anchored(q, obs, mask, self.anchor)
 
 
 def build_network(config: DQNConfig, features: int, servers: int, generator: torch.Generator | None = None) -> QNetwork:
@@ -147,7 +147,7 @@ def build_network(config: DQNConfig, features: int, servers: int, generator: tor
         network = SetNetwork(features, config.hidden, config.dueling, generator, config.anchor)
     else:
         network = FlatNetwork(features, servers, config.hidden, config.dueling, generator, config.anchor)
-    network.caution = Caution(config.trust, config.bound_factor, config.bound_slack)
+    network.caution = Caution(config.trust, config.bound_factor, config.bound_slack, config.lead)
     return network
 
 
