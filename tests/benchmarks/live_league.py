@@ -2,11 +2,13 @@
 
     python tests/benchmarks/live_league.py                                     five policies, 60 s a run: about 50 minutes
     python tests/benchmarks/live_league.py --policies all --seconds 25         eleven policies, as long in all
+    python tests/benchmarks/live_league.py --scenarios grey-four               servers that are slow for a while, on schedule
 
 Each scenario's servers (Compose where they answer, else local processes) are calibrated, then serve one policy at a time: in each
 repetition every policy once, who goes first changing, on the same arrivals and work, servers reset between. Rows go to a CSV file as
-evaluate_dqn.py writes it; at the end come its tables, with intervals, and the twin against the live servers with the rank correlation of
-the policies. Run it on a machine that does nothing else: the schedule lag tells whether it did.
+evaluate_dqn.py writes it, and files about single requests beside it; at the end come its tables, with intervals, and the twin against the
+live servers with the rank correlation of the policies. A scenario's faults are played on the servers, also behind a proxy, and in the twin;
+evaluation_timeline.csv shows both. Run it on a machine that does nothing else: the schedule lag tells whether it did.
 """
 
 import argparse
@@ -23,21 +25,28 @@ from measuring import print_machine  # noqa: E402 - found through the path set a
 from trimtab.cli.evaluate import print_tables  # noqa: E402
 from trimtab.cli.options import count, positive  # noqa: E402
 from trimtab.cli.progress import Bar  # noqa: E402
-from trimtab.core.scenario import Scenario  # noqa: E402
+from trimtab.core.scenario import Fault, Scenario  # noqa: E402
 from trimtab.errors import TrimtabError, UsageError  # noqa: E402
 from trimtab.experiments.csv_log import CsvLog  # noqa: E402
+from trimtab.experiments.details import Details  # noqa: E402
 from trimtab.experiments.evaluate import evaluate, evaluation_columns  # noqa: E402
+from trimtab.fleets.local import LocalServers  # noqa: E402
 from trimtab.policies.catalogue import LEARNED, PROXY_NAMES  # noqa: E402
 from trimtab.problems.base import Policy, Task, World  # noqa: E402
-from trimtab.problems.routing.problem import Routing, open_live  # noqa: E402
+from trimtab.problems.routing.problem import MEMBERSHIP, Routing, open_live  # noqa: E402
 from trimtab.problems.routing.scenario_files import load_scenario  # noqa: E402
+from trimtab.problems.routing.world import LiveWorld  # noqa: E402
 
 SCENARIOS = "affinity-100,speeds-70"  # one where servers suit classes differently, one where they do not
 # As many as fit: 2 scenarios x 5 repetitions x 5 policies x 60 s are 50 minutes.
 POLICIES = f"{LEARNED},sed-online,least-outstanding,haproxy-leastconn,nginx-least-conn"
 ALL = f"{LEARNED},sed-online,least-outstanding,peak-ewma,p2c,round-robin,{','.join(PROXY_NAMES)}"
+Seen = tuple[CsvLog, Details]
 SPARE_S = 2.0  # of each run: a proxy starts, connections open, the last requests complete
 WARMUP_SHARE = 0.1
+# Faults are switched by a clock that goes on when the last request is sent: one that is due later would hit the run of the next policy.
+# How long a run's arrivals take is random, with a standard deviation of 1 % where there are ten thousand.
+FAULTS_SHARE = 0.95
 
 
 def main() -> int:
@@ -59,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repetitions", type=positive, default=5, metavar="N", help="of each policy on each scenario (default 5)")
     parser.add_argument("--model", type=Path, default=REPOSITORY / "Models" / "reference.pth", help="of dqn (default the reference)")
     parser.add_argument("--seed", type=count, default=0)
+    parser.add_argument("--local", action="store_true", help="local processes, also where a Compose fleet answers")
     parser.add_argument(
         "--out", type=Path, default=REPOSITORY / "Models" / "live_league", metavar="DIR", help="rows and calibrated scenarios"
     )
@@ -80,17 +90,28 @@ def league(args: argparse.Namespace) -> int:
     runs = len(scenarios) * len(names) * args.repetitions
     print(f"expected: about {runs * args.seconds / 60 + len(scenarios) / 2:.0f} minutes, {runs} runs of {args.seconds:g} s\n", flush=True)
     log.create()
-    for scenario, field in fields:
-        play(scenario, field, args, log)
+    details = Details(args.repetitions)
+    try:
+        for scenario, field in fields:
+            play(scenario, field, args, (log, details))
+    finally:
+        details.write(log.path)
     print_tables(log.path)
     return 0
 
 
 def lasting(scenario: Scenario, seconds: float) -> Scenario:
-    """The scenario, long enough to fill a run of that length at its rate."""
+    """The scenario, long enough to fill a run of that length at its rate; faults that would outlast the arrivals end before them."""
     requests = (seconds - SPARE_S) * scenario.rate_rps()
     warmup = max(1, round(requests * WARMUP_SHARE))
-    return replace(scenario, warmup=warmup, requests=max(1, round(requests) - warmup))
+    faults = tuple(ended(one, (seconds - SPARE_S) * FAULTS_SHARE) for one in scenario.faults)
+    kept = tuple(one for one in faults if one.start_s < one.end_s or one.kind == "join")
+    return replace(scenario, warmup=warmup, requests=max(1, round(requests) - warmup), faults=kept)
+
+
+def ended(fault: Fault, latest_s: float) -> Fault:
+    """The fault, over by then. A server that joins or leaves stays as it is: no server is told."""
+    return fault if fault.kind in MEMBERSHIP else replace(fault, end_s=min(fault.end_s, latest_s))
 
 
 def policies(names: Sequence[str], scenario: Scenario, model: Path) -> list[Policy]:
@@ -106,26 +127,38 @@ def policies(names: Sequence[str], scenario: Scenario, model: Path) -> list[Poli
     return [problem.load_policy(model, servers) if name == LEARNED else problem.build_policy(name) for name in names]
 
 
-def play(scenario: Scenario, field: Sequence[Policy], args: argparse.Namespace, log: CsvLog) -> None:
+def play(scenario: Scenario, field: Sequence[Policy], args: argparse.Namespace, seen: Seen) -> None:
     """All runs of one scenario: live, then what the twin can play of it."""
-    world = open_live(scenario, ())
+    world = open_local(scenario) if args.local else open_live(scenario, ())
     try:
         twin = world.calibrate(args.out / f"{scenario.id}.toml")
         print(f"{scenario.id}: {world.note}", flush=True)
-        lags_ms = measured(world, field, args, log, len(field) * args.repetitions)
+        lags_ms = measured(world, field, args, seen, len(field) * args.repetitions)
     finally:
         world.close()
     print(f"{scenario.id}: in the worst run 99 % of the requests were sent within {max(lags_ms):.1f} ms of their schedule\n", flush=True)
     own = [one for one in field if one.name not in PROXY_NAMES]
     if own:
-        measured(twin, own, args, log, len(own))
+        measured(twin, own, args, seen, len(own))
 
 
-def measured(world: World, field: Sequence[Policy], args: argparse.Namespace, log: CsvLog, rounds: int) -> list[float]:
+def open_local(scenario: Scenario) -> LiveWorld:
+    """Server processes of its own, which take faults where the scenario has any."""
+    local = LocalServers(scenario, faults_enabled=any(one.kind not in MEMBERSHIP for one in scenario.faults))
+    local.start()
+    try:
+        return LiveWorld(scenario, local.urls, f"{len(local.urls)} local server processes", local)
+    except BaseException:
+        local.stop()  # also on Ctrl-C: no process is left behind
+        raise
+
+
+def measured(world: World, field: Sequence[Policy], args: argparse.Namespace, seen: Seen, rounds: int) -> list[float]:
     """Write the rows of all runs; the schedule lag of each."""
+    log, details = seen
     lags_ms: list[float] = []
     with Bar(f"{world.scenario_id} on {world.backend}", rounds) as bar:
-        for done, rows in enumerate(evaluate(world, field, args.repetitions, args.seed), start=1):
+        for done, rows in enumerate(evaluate(world, field, args.repetitions, args.seed, details=details), start=1):
             log.append(rows)
             lags_ms += [float(row["schedule_lag_ms"] or 0.0) for row in rows]
             bar.update(done, str(rows[-1]["policy"]))
