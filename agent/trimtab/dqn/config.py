@@ -24,6 +24,9 @@ LIVE: Final[Mapping[str, Any]] = {
     "epsilon_start": 0.05,
     "epsilon_end": 0.03,
     "epsilon_decisions": 10_000,
+    # A network that has seen minutes of traffic is noisier than one of a million decisions: its word counts less.
+    "trust": 0.25,
+    "lead": 0.1,
     "heuristic_decisions": 10_000,
 }
 
