@@ -30,6 +30,8 @@ from measuring import print_table  # noqa: E402
 from results import HEADER, Result, row, summary, together, write_table  # noqa: E402
 from stage import StageError, fleet, processor_ticks  # noqa: E402
 
+from trimtab.errors import TrimtabError  # noqa: E402
+
 WITHHELD = 0.05  # share of the processors from which on it is said
 
 TESTS = {
@@ -96,11 +98,12 @@ def _starved(result, before, after):
 
 
 def _one(name, servers, args):
-    servers.repair()
+    """A test's result. Whatever it fails of is its own: the others go on."""
     try:
+        servers.repair()
         return asyncio.run(TESTS[name](servers, args))
-    except StageError as error:
-        return Result(name, 0, 0, f"not measured: {error}", "", kept=False)
+    except (StageError, TrimtabError, OSError) as error:
+        return Result(name, 0, 0, f"not measured: {str(error) or type(error).__name__}", "", kept=False)
 
 
 def _parser():

@@ -31,6 +31,7 @@ async def test_a_full_server_is_left_out_and_all_full_is_503_at_once():
         refused = await ask(one, "GET /too-much")
         assert (refused.status, refused.one("Retry-After")) == (503, "1")
         assert one.balancer.router.counts.sent == 4
+        assert one.balancer.counts.totals.refusals.tolist() == [1, 0, 0]
         go_on.set()
         assert [answer.status for answer in await asyncio.gather(*asked)] == [200] * 4
         assert (await ask(one, "GET /again")).status == 200

@@ -22,7 +22,7 @@ from trimtab.core.request_log import SERVED
 from trimtab.errors import NoServerError
 from trimtab.gateway.limits import Limits
 from trimtab.gateway.retries import KEPT_BODY_BYTES
-from trimtab.gateway.telemetry import RETRY_RESULTS
+from trimtab.gateway.telemetry import REFUSAL_REASONS, RETRY_RESULTS
 
 LONG_S = 60.0
 BUSY = b"HTTP/1.1 503 Busy\r\nRetry-After: 3\r\nContent-Length: 4\r\n\r\nbusy"
@@ -30,6 +30,11 @@ BUSY = b"HTTP/1.1 503 Busy\r\nRetry-After: 3\r\nContent-Length: 4\r\n\r\nbusy"
 
 def retries(one):
     return dict(zip(RETRY_RESULTS, one.balancer.counts.totals.retries.tolist(), strict=True))
+
+
+def refusals(one):
+    """By reason, of those that there were."""
+    return {reason: count for reason, count in zip(REFUSAL_REASONS, one.balancer.counts.totals.refusals.tolist(), strict=True) if count}
 
 
 # Failures before an answer
@@ -165,6 +170,17 @@ async def test_a_server_that_asks_to_be_left_alone_is():
         assert (answer.status, answer.one("Retry-After"), answer.body) == (503, "3", b"busy")
 
 
+@pytest.mark.parametrize(("said", "status"), [(BUSY, "ok"), (BUSY.replace(b"Retry-After: 3\r\n", b""), "ejected")])
+@live
+async def test_a_server_that_is_full_is_not_ejected_for_it(said, status):
+    async with Backend(says(said)) as busy, Backend() as good, gateway(busy, good) as one:
+        for _ in range(8):
+            one.balancer.router.forget(0)  # so that it is the first choice again
+            await ask(one, "POST /x", "Content-Length: 0")
+        assert one.balancer.health.status(one.balancer.clock()) == [status, "ok"]
+        assert balances(one)
+
+
 @pytest.mark.parametrize(
     "raw",
     [
@@ -289,6 +305,7 @@ async def test_requests_beyond_the_room_are_told_to_come_back():
             await until(lambda: backend.requests)
             answer = await ask(one, "GET /x")
             assert (answer.status, answer.one("Retry-After")) == (503, "1")
+        assert refusals(one) == {"in_flight": 1}
         await until(lambda: balances(one))
 
 

@@ -1,5 +1,7 @@
 """The gateway's page: each request once, histograms that add up, bounded labels, and every name in docs/metrics.md."""
 
+from dataclasses import fields
+
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -9,8 +11,17 @@ from trimtab.core.request_log import FAILED, SERVED, UNMEASURED
 from trimtab.gateway.candidates import RESULTS
 from trimtab.gateway.decider_metrics import DeciderCollector, FileGauges, LearningGauges, OnTrial, ShadowGauges
 from trimtab.gateway.guard import REASONS
+from trimtab.gateway.limits import Limits
 from trimtab.gateway.scores import OUTCOMES, Scores
-from trimtab.gateway.telemetry import CODE_CLASSES, OVERHEAD_EDGES_S, RETRY_RESULTS, GatewayCollector, GatewayCounts, Gauges
+from trimtab.gateway.telemetry import (
+    CODE_CLASSES,
+    OVERHEAD_EDGES_S,
+    REFUSAL_REASONS,
+    RETRY_RESULTS,
+    GatewayCollector,
+    GatewayCounts,
+    Gauges,
+)
 
 SERVERS, CLASSES = ("server-1", "server-2"), ("light", "heavy", "huge")
 QUIET = Gauges((3, 1), (True, False), (0, 2), panic=True, draining=False, fallbacks=dict.fromkeys(REASONS, 0) | {"slow": 4})
@@ -71,6 +82,18 @@ def test_retries_are_counted_by_their_end_and_those_refused_were_not_sent(counts
     assert counts.retries_sent == 4
     with pytest.raises(ValueError, match="not in"):
         counts.retried("else")
+
+
+def test_refusals_are_counted_by_the_limit_that_was_reached(counts):
+    for reason in ("connections", "in_flight", "connections"):
+        counts.refused(reason)
+    assert samples(counts, "refusals_total") == {("connections",): 2, ("in_flight",): 1}
+    with pytest.raises(ValueError, match="not in"):
+        counts.refused("else")
+
+
+def test_a_reason_to_refuse_is_the_name_of_the_limit():
+    assert set(REFUSAL_REASONS) <= {field.name for field in fields(Limits)}
 
 
 def test_an_edge_belongs_to_the_bucket_below_it_and_buckets_add_up(counts):
@@ -233,4 +256,6 @@ def test_the_document_names_every_label_value_that_is_ours():
         assert value in rows["trimtab_gateway_shadow_decisions_total"][3]
     for value in RETRY_RESULTS:
         assert value in rows["trimtab_gateway_retries_total"][3]
+    for value in REFUSAL_REASONS:
+        assert value in rows["trimtab_gateway_refusals_total"][3]
     assert f"{len(OVERHEAD_EDGES_S)} bounds" in rows["trimtab_gateway_overhead_seconds"][3]

@@ -25,6 +25,33 @@ def states(book, *times_s):
     return [" ".join(book.status(now_s)) for now_s in times_s]
 
 
+# Overload
+
+
+def test_a_server_that_is_full_is_not_ejected_and_its_failures_are_not_forgotten():
+    book = told(HealthBook(2), (0, BAD, 0, 4))
+    for _ in range(20):
+        book.overloaded(0, 1.0)
+    assert states(book, 1.0) == ["ok ok"]
+    assert states(told(book, (2, BAD, 0, 1)), 2) == ["ejected ok"]
+
+
+def test_a_server_that_says_it_is_full_while_its_checks_fail_is_ejected_as_any_other():
+    book = told(HealthBook(2), (0, FAIL, 0, 1))
+    for _ in range(5):
+        book.overloaded(0, 1.0)
+    assert states(book, 1.0) == ["ejected ok"]
+
+
+@pytest.mark.parametrize("events", [((0, BAD, 0, 5),), ((0, FAIL, 1, 3),), ((0, BAD, 0, 5), (1, PASS, 0, 2)), ()])
+def test_calm_is_when_everybody_may_be_chosen_with_full_weight(events):
+    book = told(HealthBook(4), *events)
+    for now_s in (0.0, 1.0, 5.0, 10.9, 11.1, 29.9, 30.1, 39.9, 40.1):
+        all_of_them = book.mask(now_s).all() and bool((book.ramp(now_s) == 1).all()) and bool(book.up(now_s).all())
+        assert book.is_calm(now_s) == all_of_them
+    assert book.everybody.tolist() == [True] * 4
+
+
 # Passive ejection
 
 

@@ -9,12 +9,15 @@ import torch
 
 from gateway.test_guard import Clock, LastOpen, view_of
 from gateway.test_snapshot import is_described
-from trimtab.cli import app
+from trimtab.cli import app, train
+from trimtab.cli.beside import GatewayProcess
 from trimtab.core.observation import FEATURES
 from trimtab.core.request_log import FAILED, SERVED, UNMEASURED
 from trimtab.dqn.checkpoint import Checkpoint, save_checkpoint
 from trimtab.dqn.config import DQNConfig
 from trimtab.dqn.network import build_network
+from trimtab.experiments.runs import RunFolder
+from trimtab.experiments.session import Settings
 from trimtab.gateway.candidates import TrialDecider
 from trimtab.gateway.deciders import Wanted, build_deciding
 from trimtab.gateway.guard import GuardedDecider, PlainDecider
@@ -244,6 +247,31 @@ def test_a_control_share_that_makes_no_sense_is_refused(capsys, words, said):
         code = ended.code
     assert code == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--control-share", "0.1"], "means nothing without --traffic gateway"),
+        (["--traffic", "gateway", "--control-share", "0.6"], "allowed: 0 to 0.5"),
+    ],
+)
+def test_the_learners_command_refuses_it_too(capsys, words, said):
+    try:
+        code = train.main(words)
+    except SystemExit as ended:
+        code = ended.code
+    assert code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("share", "wanted"), [(None, []), (0.0, ["--control-share", "0.0"]), (0.25, ["--control-share", "0.25"])])
+def test_the_gateway_beside_a_learner_is_told_the_share(tmp_path, share, wanted):
+    command = GatewayProcess(RunFolder(tmp_path), Settings(), 8080, share)._command()
+    place = command.index("--port")
+    assert [word for word in command[:place] if word == "--control-share"] == wanted[:1]
+    assert command[place - len(wanted) : place] == wanted
+    assert app.build_parser().parse_args(command[2:]).control_share == share
 
 
 @pytest.fixture

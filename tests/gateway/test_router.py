@@ -223,6 +223,46 @@ def test_slots_are_reused_for_ever():
     assert_balanced(one, tickets, [SERVED] * 4997, 50.0)
 
 
+class Heard:
+    """An observer that keeps what was in flight when it was told of each decision."""
+
+    def __init__(self):
+        self.decisions = []
+
+    def rehearse(self, view):
+        pass
+
+    def decided(self, ticket, view):
+        self.decisions.append((ticket.slot, float(view.now_s[0]), view.in_flight[0].tolist()))
+
+    def ended(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda one, ticket: one.settle(),
+        lambda one, ticket: one.in_flight,
+        lambda one, ticket: ledger_of(one, 2.0),
+        lambda one, ticket: one.forget(2),
+        lambda one, ticket: one.route(0, 2.0, EVERYBODY),
+        lambda one, ticket: one.finish(ticket, SERVED, 1.1),
+    ],
+    ids=["settle", "in_flight", "view", "forget", "route", "finish"],
+)
+def test_a_decision_is_booked_by_the_time_that_anybody_looks(look):
+    heard = Heard()
+    one = Router(FLEET, PlainDecider(catalogue.build("sed-online"), 0), 8, heard)
+    ticket = one.route(1, 1.0, EVERYBODY)
+    assert (heard.decisions, one.busy, one.counts.sent) == ([], 1, 1)
+    look(one, ticket)
+    seen = (ticket.slot, 0.0, [0, 0, 0])  # by the decider
+    assert heard.decisions == [seen]
+    one.settle()
+    assert heard.decisions.count(seen) == 1
+
+
 # The same as in training
 
 

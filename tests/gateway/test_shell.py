@@ -141,6 +141,7 @@ async def test_where_all_are_busy_a_new_connection_is_refused():
         async with Client(one.port) as late:
             answer = await late.answer()
             assert (answer.status, answer.one("Retry-After"), answer.one("Connection")) == (503, "1", "close")
+            assert one.balancer.counts.totals.refusals.tolist() == [0, 0, 1]
             assert await late.is_closed()
         assert len(one._running.server.connections) == 1
         assert one.balancer.counts.totals.requests[-1, -1, 3] == 1

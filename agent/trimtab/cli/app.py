@@ -31,7 +31,6 @@ EXAMPLES = """\
   python agent/app.py --policy list"""
 HIGHEST_PORT: Final = 65535
 CANARY_SHARE: Final = 0.05
-HIGHEST_SHARE: Final = 0.5
 FAMILY: Final = "family:"
 EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- compared with, not listened on
 
@@ -55,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--record-limit", type=options.positive, default=None, metavar="MIB", help=limit)
     parser.add_argument("--explore", action="store_true", help="the model learns: it tries things out, within bounds; needs --record")
     control = "of its requests that sed-online decides, to compare: at most 0.5 (default 0.1; 0: it is not compared)"
-    parser.add_argument("--control-share", type=_share_or_none, metavar="SHARE", help=control)
+    parser.add_argument("--control-share", type=options.control_share, metavar="SHARE", help=control)
     parser.add_argument("--canary-share", type=_share, metavar="SHARE", help=f"how many of them: at most 0.5 (default {CANARY_SHARE})")
     parser.add_argument("--scenario", default="compose-default", metavar="ID", help="id, file or 'list' (default compose-default)")
     parser.add_argument("--servers", type=options.url_list, default=(), metavar="URL,URL,...", help="live servers, in the scenario's order")
@@ -93,16 +92,8 @@ def _body(args: argparse.Namespace) -> int:
 def _share(text: str) -> float:
     """Above 0, at most a half."""
     share = _number(text)
-    if not 0.0 < share <= HIGHEST_SHARE:
-        raise argparse.ArgumentTypeError(f"{text!r}; allowed: above 0, at most {HIGHEST_SHARE}")
-    return share
-
-
-def _share_or_none(text: str) -> float:
-    """From 0 to a half."""
-    share = _number(text)
-    if not 0.0 <= share <= HIGHEST_SHARE:
-        raise argparse.ArgumentTypeError(f"{text!r}; allowed: 0 to {HIGHEST_SHARE}")
+    if not 0.0 < share <= options.HIGHEST_SHARE:
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: above 0, at most {options.HIGHEST_SHARE}")
     return share
 
 

@@ -1,6 +1,7 @@
 """Options that several commands share, and what `list` and `--scenario-check` print."""
 
 import argparse
+import math
 from pathlib import Path
 
 from trimtab.errors import UsageError
@@ -8,6 +9,7 @@ from trimtab.problems.base import Problem
 from trimtab.problems.catalogue import NAMES
 
 CHECKED_COMMAND = "--scenario-check"
+HIGHEST_SHARE = 0.5  # of requests that a second decider gets
 
 
 def add_scenario(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +32,17 @@ def positive(text: str) -> int:
     if not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)
+
+
+def control_share(text: str) -> float:
+    """Of a control group: from 0 to a half."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0.0 <= share <= HIGHEST_SHARE:
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: 0 to {HIGHEST_SHARE}")
+    return share
 
 
 def url_list(text: str) -> tuple[str, ...]:

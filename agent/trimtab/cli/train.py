@@ -52,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     traffic = "whose requests: its own (default), or those that a gateway, which it starts, is sent by others"
     parser.add_argument("--traffic", default=None, choices=TRAFFIC, help=traffic)
     parser.add_argument("--port", type=options.positive, default=None, metavar="N", help="of that gateway (default 8080)")
+    control = "of that gateway's requests that sed-online decides, to compare: at most 0.5 (default 0.1; 0: it is not compared)"
+    parser.add_argument("--control-share", type=options.control_share, default=None, metavar="SHARE", help=control)
     parser.add_argument("--from-log", type=Path, default=None, metavar="DIR", help="learn from recorded decisions (app.py --record)")
     parser.add_argument("--epochs", type=options.positive, default=None, metavar="N", help="how often that log is gone through (default 1)")
     parser.add_argument("--backend", default=None, choices=BACKENDS, help="hybrid: calibrated twin, then live (default)")
@@ -116,7 +118,7 @@ def _session(problem: Problem, settings: "Settings", folder: RunFolder, args: ar
         return _begun(stack.enter_context(RecordedSession(problem, settings, folder, device)), args)
     if settings.backend != GATEWAY:
         return _begun(stack.enter_context(TrainingSession(problem, settings, folder, device)), args)
-    gateway = GatewayProcess(folder, settings, args.port or DEFAULT_PORT)
+    gateway = GatewayProcess(folder, settings, args.port or DEFAULT_PORT, args.control_share)
     session = stack.enter_context(TrafficSession(problem, settings, folder, device, gateway.wait))
     session.at = gateway.url
     _begun(session, args)
@@ -145,7 +147,7 @@ def _check_words(problem: Problem, args: argparse.Namespace) -> None:
     if args.from_log is None and not args.resume:
         check_words([("--epochs", args.epochs is not None)], "without --from-log")
     if args.traffic != GATEWAY and not args.resume:
-        check_words([("--port", args.port is not None)], "without --traffic gateway")
+        check_words([("--port", args.port is not None), ("--control-share", args.control_share is not None)], "without --traffic gateway")
 
 
 def _changes(problem: Problem, args: argparse.Namespace) -> dict[str, Any]:

@@ -85,6 +85,7 @@ class ClientConnection(web.RequestHandler):
             return
         self._given_up = True
         self._refused(503)
+        self._server.full()
         transport.write(_bare(503, "Service Unavailable", f"Retry-After: {FULL_RETRY_AFTER_S}\r\n"))
         transport.close()
 
@@ -244,10 +245,12 @@ def _bare(status: int, phrase: str, headers: str = "") -> bytes:
 class ClientServer(web.Server):
     """Makes a `ClientConnection` of every connection; a client that leaves cancels its handler."""
 
-    def __init__(self, handler: Handler, limits: Limits, timeouts: Timeouts, refused: Callable[[int], None]) -> None:
-        """`refused` is told the status of each request that ends before it reaches `handler`."""
+    def __init__(
+        self, handler: Handler, limits: Limits, timeouts: Timeouts, refused: Callable[[int], None], full: Callable[[], None]
+    ) -> None:
+        """`refused` is told the status of each request that ends before it reaches `handler`, `full` of each connection without room."""
         super().__init__(handler, handler_cancellation=True)
-        self.refused = refused
+        self.refused, self.full = refused, full
         self._limits, self._timeouts = limits, timeouts
 
     def __call__(self) -> ClientConnection:

@@ -6,7 +6,7 @@ client, to send its body or to take the answer.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,7 +33,7 @@ from trimtab.gateway.reply import Reply
 from trimtab.gateway.retries import RetryBudget, may_retry
 from trimtab.gateway.router import Router, Ticket
 from trimtab.gateway.scores import Scores
-from trimtab.gateway.telemetry import GatewayCounts
+from trimtab.gateway.telemetry import GATEWAY_FULL, SERVERS_FULL, GatewayCounts
 from trimtab.gateway.upstream import BrokenError, Upstream
 from trimtab.gateway.window import Window
 
@@ -119,7 +119,9 @@ class Exchange:
         while True:
             try:
                 ticket = self._route()
-            except (NoServerError, RouterFullError):
+            except (NoServerError, RouterFullError) as error:
+                if failure is None:
+                    self.balancer.counts.refused(SERVERS_FULL if isinstance(error, NoServerError) else GATEWAY_FULL)
                 return self._unavailable(failure), None
             attempt = Attempt(self, ticket, self._attempts)
             try:
@@ -144,16 +146,19 @@ class Exchange:
         return False
 
     def _route(self) -> Ticket:
-        balancer, now_s = self.balancer, self.balancer.clock()
-        mask = balancer.health.thinned(now_s, balancer.generator.random(self._tried.size))
-        mask = mask & self._room() & ~self._tried
-        mask = mask if mask.any() else self._open() & ~self._tried
-        ticket = balancer.router.route(self.kind, now_s, mask)
+        now_s = self.balancer.clock()
+        ticket = self.balancer.router.route(self.kind, now_s, self._offered(now_s))
         self._tried[ticket.server] = True
         self._attempts += 1
-        balancer.counts.decided(ticket.decided_by, ticket.server, ticket.kind)
-        balancer.window.sent(ticket.server, ticket.kind, now_s)
         return ticket
+
+    def _offered(self, now_s: float) -> Mask:
+        """Servers that the next attempt may go to.  # [S]"""
+        health, router = self.balancer.health, self.balancer.router
+        if self._attempts == 0 and router.busy < self.server_limit and health.is_calm(now_s):
+            return health.everybody
+        mask = health.thinned(now_s, self.balancer.generator.random(self._tried.size)) & self._room() & ~self._tried
+        return mask if mask.any() else self._open() & ~self._tried
 
     def _open(self) -> Mask:
         return self.balancer.health.mask(self.balancer.clock()) & self._room()
@@ -176,13 +181,14 @@ class Attempt:
 
     def __init__(self, exchange: Exchange, ticket: Ticket, number: int) -> None:
         self.sent = False  # bytes may have reached the server
+        self._is_told = False  # `_tell` has been called
         self._exchange, self._ticket, self._number = exchange, ticket, number
         self._timeouts = exchange.timeouts
         self._outcome = UNMEASURED
         self._reused = False
         self._reply: Reply | None = None
-        self._service_s = self._queue_s = 0.0
-        self._load = ""
+        self._answered: Mapping[str, str] = {}  # headers of an answer that is passed on
+        self._is_full = False  # the server said so: it is busy, not broken
         self._clients_s = 0.0
         self._asked_s = exchange.balancer.clock()
 
@@ -190,7 +196,7 @@ class Attempt:
         """The relayed answer. Raises ServerFailedError where another server may be asked, ClientFaultError where none should."""
         try:
             async with asyncio.timeout(None) as timeout:
-                phases = Phases(timeout)
+                phases = Phases(timeout, self._exchange.upstream.deadlines)
                 try:
                     return await self._ask_and_relay(phases)
                 except (ConnectionError, aiohttp.ClientError):
@@ -246,7 +252,7 @@ class Attempt:
         self._asked_s = exchange.balancer.clock()
         try:
             answer = await exchange.upstream.ask(
-                ticket.server, exchange.request.method, exchange.target, exchange.headers, feed, on_send, fresh=fresh
+                ticket.server, exchange.request.method, exchange.target, exchange.headers, feed, on_send, self._tell, fresh=fresh
             )
         except (BrokenError, aiohttp.ClientError) as error:
             raise self._cause(error) from error
@@ -267,13 +273,12 @@ class Attempt:
     def _begin(self, answer: Answer) -> Reply:
         """Judge the head. Raises ServerFailedError for an answer that is not passed on."""
         exchange = self._exchange
-        if answer.status == 503 and "Retry-After" in answer.headers and exchange.again(sent=True):
+        self._is_full = answer.status == 503 and "Retry-After" in answer.headers
+        if self._is_full and exchange.again(sent=True):
             raise ServerFailedError(503, "the servers ask to be left alone for a while", repeat=True)
         if answer.status < 200:
             raise ServerFailedError(502, f"the server switched protocols, unasked ({answer.status})")
-        timing = server_timing_s(answer.headers.get("Server-Timing", ""))
-        self._service_s, self._queue_s = timing.get("work", 0.0), timing.get("queue", 0.0)
-        self._load = answer.headers.get(LOAD_REPORT, "")
+        self._answered = answer.headers
         try:
             return Reply(exchange.request, answer, exchange.identity, close=exchange.is_closing())
         except ValueError as error:
@@ -325,16 +330,32 @@ class Attempt:
         self._outcome = FAILED
         raise ServerFailedError(status, reason)
 
+    def _tell(self) -> None:
+        """Books, counts and window hear of the decision once the request is on its way, or at the latest when the attempt ends."""
+        if self._is_told:
+            return
+        self._is_told = True
+        balancer, ticket = self._exchange.balancer, self._ticket
+        balancer.router.settle()
+        balancer.counts.decided(ticket.decided_by, ticket.server, ticket.kind)
+        balancer.window.sent(ticket.server, ticket.kind, ticket.sent_s)
+
     def _book(self) -> None:
         exchange, balancer, ticket = self._exchange, self._exchange.balancer, self._ticket
         now_s = balancer.clock()
-        balancer.router.finish(ticket, self._outcome, now_s, self._service_s, self._queue_s, self._clients_s, self._load)
+        self._tell()
+        timing, load = server_timing_s(self._answered.get("Server-Timing", "")), self._answered.get(LOAD_REPORT, "")
+        service_s, queue_s = timing.get("work", 0.0), timing.get("queue", 0.0)
+        balancer.router.finish(ticket, self._outcome, now_s, service_s, queue_s, self._clients_s, load)
         balancer.scores.ended(ticket.decided_by, self._outcome, now_s - ticket.sent_s - self._clients_s, now_s)
         if self._number > 1:
             balancer.counts.retried(_RESULTS[self._outcome])
         if self._outcome == UNMEASURED:
             return
-        balancer.health.answered(ticket.server, self._outcome == SERVED, now_s)
+        if self._is_full:
+            balancer.health.overloaded(ticket.server, now_s)
+        else:
+            balancer.health.answered(ticket.server, self._outcome == SERVED, now_s)
         if self._outcome == SERVED:
             latency_s = now_s - exchange.arrived_s - exchange.clients_s
             balancer.window.served(ticket.server, latency_s, now_s)

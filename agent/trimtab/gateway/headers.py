@@ -28,7 +28,7 @@ NAME: Final = "trimtab"
 # In Via, this process and no other (RFC 9110, 7.6.3): a request that comes with it has been here before.
 PSEUDONYM: Final = f"{NAME}-{secrets.token_hex(4)}"
 _HOP_BY_HOP_BYTES: Final = frozenset(name.encode() for name in HOP_BY_HOP)
-_ANSWERED_HERE: Final = frozenset({"expect"})  # the gateway itself says 100 Continue, once it wants the body
+_KEPT_BACK: Final = HOP_BY_HOP | {"expect"}  # the gateway itself says 100 Continue, once it wants the body
 # What senders say about a client that is not theirs to name: RFC 7239, and the names in use before it.
 _CLAIMED: Final = frozenset({"forwarded", "x-real-ip"})
 _CLAIMS: Final = "x-forwarded-"
@@ -70,7 +70,8 @@ def request_headers(headers: Iterable[tuple[str, str]], sender: Sender, identity
     What a sender that is not trusted says of clients and hosts (`Forwarded`, `X-Forwarded-...`, `X-Real-IP`) stays behind.
     """
     pairs = [(name, name.lower(), value) for name, value in headers]
-    dropped = HOP_BY_HOP | _ANSWERED_HERE | _named(value for _, lower, value in pairs if lower == "connection")
+    named = _named([value for _, lower, value in pairs if lower == "connection"])
+    dropped = _KEPT_BACK | named if named else _KEPT_BACK
     own: dict[str, list[str]] = {}
     kept: list[tuple[str, str]] = []
     for name, lower, value in pairs:
@@ -100,14 +101,13 @@ def response_headers(headers: RawHeaders, version: str, identity: str, *, keep_l
     to one reader and nothing to another (RFC 9112, 5.1).
     """
     pairs = [(name, name.lower(), value) for name, value in headers]
-    dropped = set(_HOP_BY_HOP_BYTES)
-    dropped |= {one.encode() for one in _named(value.decode("latin-1") for _, lower, value in pairs if lower == b"connection")}
+    named = _named([value.decode("latin-1") for _, lower, value in pairs if lower == b"connection"])
     # `Connection` must not name what belongs to the message (RFC 9110, 7.6.1): without its length a client would wait for its end in vain.
-    dropped.discard(b"content-length")
+    dropped = _HOP_BY_HOP_BYTES | {one.encode() for one in named if one != "content-length"} if named else _HOP_BY_HOP_BYTES
     if not keep_length:
-        dropped.add(b"content-length")
+        dropped = dropped | {b"content-length"}
     kept = [(name, value) for name, lower, value in pairs if lower not in dropped]
-    if any(_BREAKS_LINES.search(value) for _, value in kept):
+    if _BREAKS_LINES.search(b" ".join([value for _, value in kept])):
         raise ValueError("a header of the answer holds a line break or a zero byte")
     if not all(_TOKEN.fullmatch(name) for name, _, _ in pairs):
         raise ValueError("a header of the answer has a name that is no token")
@@ -124,6 +124,8 @@ def response_head(status: int, reason: str, headers: RawHeaders) -> bytes:
     return b"\r\n".join([*lines, b"\r\n"])
 
 
-def _named(connection: Iterable[str]) -> frozenset[str]:
+def _named(connection: Sequence[str]) -> frozenset[str]:
     """Headers that `Connection` declares to be for this connection only, in lower case."""
+    if not connection:
+        return frozenset()
     return frozenset(name for value in connection for one in value.split(",") if (name := one.strip().lower()))

@@ -98,7 +98,10 @@ class HealthBook:
         self.events: deque[Event] = deque(maxlen=EVENTS_KEPT)  # oldest first
         self.ejections: I64 = np.zeros(self.servers, dtype=np.int64)  # [S] ever
         self._records = [_Record() for _ in range(self.servers)]
+        self.everybody: Mask = np.ones(self.servers, dtype=np.bool_)
+        self.everybody.setflags(write=False)
         self._in: Mask = np.ones(self.servers, dtype=np.bool_)
+        self._all_in = True
         self._since_s: F64 = np.full(self.servers, -math.inf)
         self._due_s = math.inf  # when the next ejection ends
         self._warm_s = -math.inf  # when the last slow start ends
@@ -119,6 +122,16 @@ class HealthBook:
         record.failures += 1
         if record.failures >= self.config.failures:
             self._try_to_eject(server, now_s)
+
+    def overloaded(self, server: int, now_s: float) -> None:
+        """A request was answered 503 with `Retry-After`: the server's own word that it is full, not broken (RFC 9110, 15.6.4).
+
+        Envoy (consecutive 5xx) and HAProxy (observe layer7) count it as any 5xx. Envoy ejects a tenth of a large cluster at most; here an
+        ejection moves a quarter or half of the traffic to servers that are nearly full themselves, and they would be next. So it counts for
+        nothing, neither way, while the checks say that the server is well; once one has failed, it is a failure like any other.
+        """
+        if self._records[server].bad_probes:
+            self.answered(server, False, now_s)
 
     def probed(self, server: int, ok: bool, now_s: float) -> None:
         """An active check ended.
@@ -148,6 +161,10 @@ class HealthBook:
         record = self._records[server]
         moving = record.bad_probes if record.state != _DOWN else record.good_probes
         return self.config.fast_interval_s if moving else self.config.check_interval_s
+
+    def is_calm(self, now_s: float) -> bool:
+        """All servers are in, at full weight: `mask` and `thinned` would be `everybody`. Nearly always, and much quicker than those two."""
+        return self._all_in and now_s >= self._warm_s
 
     def up(self, now_s: float) -> Mask:
         """Servers that are neither ejected nor down, whether panic ignores that or not.  # [S]"""
@@ -227,12 +244,13 @@ class HealthBook:
         if record.state == _IN and record.times:
             record.times = max(0, record.times - int((now_s - record.since_s) / self.config.decay_s))
         record.state, record.until_s = state, math.inf
-        self._in[server] = False
+        self._in[server] = self._all_in = False
 
     def _return(self, server: int, at_s: float, what: str) -> None:
         record = self._records[server]
         record.state, record.failures, record.until_s, record.since_s = _IN, 0, math.inf, at_s
         self._in[server], self._since_s[server] = True, at_s
+        self._all_in = bool(self._in.all())
         self._warm_s = max(self._warm_s, at_s + self.config.slow_start_s)
         self.events.append(Event(at_s, server, what))
         self.on_return(server)

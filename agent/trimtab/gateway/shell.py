@@ -13,6 +13,7 @@ from trimtab.gateway.forward import Balancer, Exchange
 from trimtab.gateway.limits import Limits, Timeouts
 from trimtab.gateway.probes import Prober
 from trimtab.gateway.refusals import Head, head_size, path_of, refusal
+from trimtab.gateway.telemetry import CONNECTIONS_FULL
 from trimtab.gateway.upstream import Upstream
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -52,7 +53,8 @@ class Gateway:
     async def start(self, host: str, port: int) -> None:
         """Listen, and begin to check the servers. Raises UsageError where the port cannot be had."""
         upstream = Upstream(self.urls, self.timeouts)
-        server = ClientServer(partial(self._handle, upstream), self.limits, self.timeouts, self._count_refusal)
+        full = partial(self.balancer.counts.refused, CONNECTIONS_FULL)
+        server = ClientServer(partial(self._handle, upstream), self.limits, self.timeouts, self._count_refusal, full)
         try:
             listener = await asyncio.get_running_loop().create_server(server, host, port, backlog=BACKLOG)
         except (OSError, OverflowError) as error:

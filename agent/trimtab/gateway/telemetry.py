@@ -18,6 +18,7 @@ from trimtab.telemetry.counts import ALL, SERVERS_SHOWN, buckets
 NONE: Final = "none"
 CODE_CLASSES: Final = ("2xx", "3xx", "4xx", "5xx", NONE)
 RETRY_RESULTS: Final = ("served", "failed", "unmeasured", "no_budget")  # how a retry ended, or that the budget refused it
+SERVERS_FULL, GATEWAY_FULL, CONNECTIONS_FULL = REFUSAL_REASONS = ("server_in_flight", "in_flight", "connections")  # fields of `Limits`
 # A proxy in Python takes fractions of a millisecond, and the objective is 1 ms: most of the edges lie around it.
 OVERHEAD_EDGES_S: Final = (1e-4, 2e-4, 3e-4, 5e-4, 7.5e-4, 1e-3, 1.5e-3, 2e-3, 3e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 1.0)
 
@@ -29,6 +30,7 @@ class Totals(NamedTuple):
     requests: I64  # [S + 1, K + 1, 5] answers to clients, in the order of CODE_CLASSES
     decisions: I64  # [D, S, K] sent to servers, retries included
     retries: I64  # [4] in the order of RETRY_RESULTS
+    refusals: I64  # [3] in the order of REFUSAL_REASONS
     latencies: I64  # [K, E + 1] up to each of LATENCY_EDGES_S, and beyond the last; not cumulative
     latency_s: F64  # [K]
     overheads: I64  # [O + 1] the same of OVERHEAD_EDGES_S
@@ -48,6 +50,7 @@ class GatewayCounts:
             requests=np.zeros((shape[0] + 1, shape[1] + 1, len(CODE_CLASSES)), dtype=np.int64),
             decisions=np.zeros((len(self.deciders), *shape), dtype=np.int64),
             retries=np.zeros(len(RETRY_RESULTS), dtype=np.int64),
+            refusals=np.zeros(len(REFUSAL_REASONS), dtype=np.int64),
             latencies=np.zeros((shape[1], len(LATENCY_EDGES_S) + 1), dtype=np.int64),
             latency_s=np.zeros(shape[1]),
             overheads=np.zeros(len(OVERHEAD_EDGES_S) + 1, dtype=np.int64),
@@ -77,6 +80,10 @@ class GatewayCounts:
     def retried(self, result: str) -> None:
         """A retry ended, or was not allowed one: one of RETRY_RESULTS, else ValueError."""
         self.totals.retries[RETRY_RESULTS.index(result)] += 1
+
+    def refused(self, reason: str) -> None:
+        """A request or connection was answered 503 because a limit was reached: one of REFUSAL_REASONS, else ValueError."""
+        self.totals.refusals[REFUSAL_REASONS.index(reason)] += 1
 
     @property
     def retries_sent(self) -> int:
@@ -113,6 +120,8 @@ class GatewayCollector(Collector):
         yield self._decisions()
         retries = dict(zip(RETRY_RESULTS, self._counts.totals.retries.tolist(), strict=True))
         yield _counter("retries", "Retries by how they ended, and those that the budget refused.", "result", retries)
+        refusals = dict(zip(REFUSAL_REASONS, self._counts.totals.refusals.tolist(), strict=True))
+        yield _counter("refusals", "Requests and connections answered 503 because a limit was reached.", "reason", refusals)
         yield self._latency()
         yield self._overhead()
         yield from self._present(self._gauges())

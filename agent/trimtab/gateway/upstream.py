@@ -8,13 +8,14 @@ tests/gateway/test_upstream.py fails where they change.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.client_reqrep import ClientRequest
+from aiohttp.client_reqrep import ClientRequest, ConnectionKey
 from aiohttp.connector import Connection
 from yarl import URL
 
@@ -22,6 +23,7 @@ from trimtab.fleets.client import check_url
 from trimtab.gateway.answer import HEADER_BYTES, Answer, answer_on, expect_answer
 from trimtab.gateway.body import Feed
 from trimtab.gateway.limits import Timeouts
+from trimtab.gateway.phases import Deadlines
 from trimtab.gateway.sending import Headers, send
 
 # A connection that has been idle for longer is not used again. Servers close idle connections too, and a request that is sent while that
@@ -30,10 +32,20 @@ POOL_IDLE_S: Final = 15.0
 _CLOSE: Final[Headers] = (("Connection", "close"),)
 
 OnSend = Callable[[bool], None]
+OnSent = Callable[[], None]
 
 
 class BrokenError(Exception):
     """The connection could not be made, or broke before an answer's head was complete. `str` says how."""
+
+
+class _Place(ClientRequest):
+    """Where to connect to: all that the connector asks of a request. It is never sent."""
+
+    @cached_property
+    def connection_key(self) -> ConnectionKey:
+        """There it is made anew for every request."""
+        return super().connection_key
 
 
 class _Line(NamedTuple):
@@ -49,13 +61,13 @@ class Upstream:
         self.urls = tuple(check_url(url) for url in urls)
         self._paths = tuple(urlsplit(url).path for url in self.urls)
         loop = asyncio.get_running_loop()
-        # The connector asks a request where to connect to; it is never sent.
-        self._places = tuple(ClientRequest("GET", URL(url, encoded=True), loop=loop) for url in self.urls)
+        self._places = tuple(_Place("GET", URL(url, encoded=True), loop=loop) for url in self.urls)
         self._hosts = tuple(place.url.host_port_subcomponent or "" for place in self._places)
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect_s)
         self._pooled = aiohttp.TCPConnector(limit=0, keepalive_timeout=POOL_IDLE_S)
         self._single = aiohttp.TCPConnector(limit=0, force_close=True)
         self._used: WeakSet[Any] = WeakSet()  # connections that have carried a request
+        self.deadlines = Deadlines(loop)  # of the requests sent
         self._checks = aiohttp.ClientSession(
             connector=self._single,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -66,20 +78,34 @@ class Upstream:
         )
 
     async def ask(
-        self, server: int, method: str, target: str, headers: list[tuple[str, str]], body: Feed | None, on_send: OnSend, *, fresh: bool
+        self,
+        server: int,
+        method: str,
+        target: str,
+        headers: list[tuple[str, str]],
+        body: Feed | None,
+        on_send: OnSend,
+        on_sent: OnSent = lambda: None,
+        *,
+        fresh: bool,
     ) -> Answer:
         """Send a request once and return when the answer's head is here; `fresh` demands a connection that was never used.
 
         `on_send` is told when it is about to go out, and whether on a connection that has carried one before; all before that is
-        connecting. Raises BrokenError, or another of aiohttp's ClientError. Whoever gets an answer must read it to its end or close it.
+        connecting. `on_sent` is called once it is on its way, before anything of an answer is read: for what the server need not wait
+        for. Raises BrokenError, or another of aiohttp's ClientError. Whoever gets an answer must read it to its end or close it.
         """
         try:
             line = await self._connect(server, fresh=fresh)
             try:
-                on_send(line.protocol in self._used)
-                self._used.add(line.protocol)
-                expect_answer(line.protocol, method)
+                reused = line.protocol in self._used
+                on_send(reused)
                 sending = send(line.protocol, method, self._paths[server] + target, self._complete(server, headers, line), body)
+                # The server works by now. Nothing is read before the loop turns: what an answer needs may be made ready after the request.
+                expect_answer(line.protocol, method)
+                on_sent()
+                if not reused:
+                    self._used.add(line.protocol)
             except BaseException:
                 line.connection.close()
                 raise
