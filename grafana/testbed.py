@@ -24,6 +24,8 @@ BUSY_LIMITS = [(None, "green"), (0.8, "orange"), (0.95, "red")]
 UP = {"0": ("down", "red"), "1": ("up", "green")}
 IN = {"0": ("out", "red"), "1": ("in", "green")}
 PANIC = {"0": ("no", "green"), "1": ("panic", "red")}
+STOPPED = {"0": ("learns", "green"), "1": ("stopped", "red")}
+BEHIND_LIMITS = [(None, "green"), (0.1, "orange")]  # WORST_RATIO of trimtab/gateway/sentinel.py
 CLASS = 'class=~"$class"'
 # No series ALERTS means that no alert is active: one of the few places where nothing is zero.
 FIRING = 'count(ALERTS{alertstate="firing",severity!="info"}) or on() vector(0)'
@@ -183,16 +185,20 @@ GATEWAY = Row("Gateway", [
     ),
     curves(
         "Gateway: latency p50 by class", "Arrival at the gateway to the end of the answer. Compare with the servers' p50 above.", "s",
-        (gateway_quantile_by("class", 0.5, "trimtab_gateway_latency_seconds", CLASS), "{{class}}"), width=8,
+        (gateway_quantile_by("class", 0.5, "trimtab_gateway_latency_seconds", CLASS), "{{class}}"), width=6,
     ),
     curves(
         "Gateway: latency p99 by class", "What the slowest hundredth of clients feel, retries included, against the SLO.", "s",
-        (gateway_quantile_by("class", 0.99, "trimtab_gateway_latency_seconds", CLASS), "{{class}}"), width=8, slo=True,
+        (gateway_quantile_by("class", 0.99, "trimtab_gateway_latency_seconds", CLASS), "{{class}}"), width=6, slo=True,
     ),
     curves(
         "Gateway: overhead", "Part of the latency that no server accounts for: gateway and network. When it grows, one core is not enough.",
         "s", *[(gateway_quantile_by("", part, "trimtab_gateway_overhead_seconds"), name) for part, name in ((0.5, "p50"), (0.99, "p99"))],
-        width=8,
+        width=6,
+    ),
+    curves(
+        "Gateway: refusals by limit", "Requests answered 503 because a limit was reached. Above 0, look for slow servers, or for more load "
+        "than they can carry.", "reqps", (gateway_rate_by("reason", "trimtab_gateway_refusals_total"), "{{reason}}"), width=6, top=1,
     ),
     curves(
         "Gateway: fallbacks by reason", "What the guard holds against a model; slow ones are still used. Empty under a classical policy.",
@@ -232,7 +238,7 @@ GATEWAY = Row("Gateway", [
     ),
     curves(
         "Gateway: shadow's gain", "What the shadow would save a request: by its own Q-values, and as sed-online expects delays.", "s",
-        (gateway("trimtab_gateway_shadow_gain_seconds"), "{{by}}"), width=6,
+        (gateway("trimtab_gateway_shadow_gain_seconds"), "{{by}}"), width=6, top=0.01,
     ),
     curves(
         "Gateway: model files", "Files put in place or refused since the start. Refused is a broken file; the model before stays.", "short",
@@ -244,6 +250,28 @@ GATEWAY = Row("Gateway", [
     ),
 ])  # fmt: skip
 
+LEARNT_S, CONTROL_S = (gateway(f'trimtab_gateway_learning_latency_seconds{{group="{group}"}}') for group in ("learned", "control"))
+# A row of its own: a gateway that explores takes no models on trial, so no single one fills both.
+LEARNING = Row("Gateway that learns", [
+    curves(
+        "Gateway: learned and control", "Means of the last 30 s at the same class mix, failures counted as in training. Learned above "
+        "control for long is stopped.", "s", (gateway("trimtab_gateway_learning_latency_seconds"), "{{group}}"), width=8,
+    ),
+    curves(
+        "Gateway: learned over control", "How much slower the model is than its control group. It is stopped beyond the dashed line, "
+        "unless chance may explain it.", "percentunit", (f"{LEARNT_S} / ignoring (group) {CONTROL_S} - 1", "slower"),
+        width=7, top=0.2, limits=BEHIND_LIMITS,
+    ),
+    curves(
+        "Gateway: share of the learned model", "Part of requests that it decides about. At 0 it rests for 60 s, then comes back in steps.",
+        "percentunit", (gateway("trimtab_gateway_learning_share_ratio"), "share"), width=6, top=1,
+    ),
+    number(
+        "Gateway: learning", "Stopped: behind three times in a row; sed-online decides everything until the gateway is started anew.",
+        "short", (gateway("trimtab_gateway_learning_stopped"), "learning"), width=3, texts=STOPPED,
+    ),
+])  # fmt: skip
+
 
 def testbed() -> str:
     """JSON of the dashboard."""
@@ -251,7 +279,7 @@ def testbed() -> str:
         "trimtab-testbed",
         "Testbed",
         "Live servers in data-flow order: traffic, decisions, servers, outcomes; then the gateway, while app.py runs.",
-        [TRAFFIC, DECISIONS, SERVERS, OUTCOMES, GATEWAY],
+        [TRAFFIC, DECISIONS, SERVERS, OUTCOMES, GATEWAY, LEARNING],
         [chooser("server", "trimtab_server_slots"), chooser("class", "trimtab_server_requests_total")],
         [annotation("Alerts", "red", FIRING_BY_NAME, "{{alertname}}", "severity")],
     )

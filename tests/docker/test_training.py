@@ -42,7 +42,7 @@ def empty_panels(row_is_wanted):
 
 def trains(row):
     """Rows that a training run alone fills; the others need their own program."""
-    return row not in ("Evaluation", "Gateway")
+    return row != "Evaluation" and not row.startswith("Gateway")
 
 
 def test_no_panel_is_empty_while_a_training_runs(stack, eventually, tmp_path):
@@ -60,17 +60,19 @@ def test_no_evaluation_panel_is_empty_while_an_evaluation_runs(stack, eventually
         assert empty_panels(lambda row: row == "Evaluation") == []
 
 
-def test_no_gateway_panel_is_empty_while_a_gateway_with_a_model_runs(stack, eventually):
-    """With a model, for a classical policy has no fallbacks to show."""
+@pytest.mark.parametrize("row", ["Gateway", "Gateway that learns"])
+def test_no_gateway_panel_is_empty_while_a_gateway_with_a_model_runs(stack, eventually, tmp_path, row):
+    """With a model, for a classical policy has no fallbacks to show; on trial, or learning with a control group of half the requests."""
     host = stack.host_address()
 
     def asks():
         for kind in ("light", "medium", "heavy"):
             requests.get(f"http://{host}:8080/job/{kind}", timeout=10)
-        return not empty_panels(lambda row: row == "Gateway")
+        return not empty_panels(lambda one: one == row)
 
-    models = [word for role in ("--model", "--shadow", "--canary") for word in (role, "Models/reference.pth")]
-    with running("app.py", *models, "--host", host) as process:
+    learns = ["--explore", "--record", str(tmp_path), "--control-share", "0.5"]
+    trial = ["--shadow", "Models/reference.pth", "--canary", "Models/reference.pth"]
+    with running("app.py", "--model", "Models/reference.pth", *(trial if row == "Gateway" else learns), "--host", host) as process:
         eventually(lambda: process.poll() is not None or listens(host), deadline_s=60)
         assert process.poll() is None, "the gateway did not start"
         eventually(asks, deadline_s=60)

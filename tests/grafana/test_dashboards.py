@@ -53,7 +53,7 @@ def test_an_unwritable_folder_is_one_line(tmp_path):
 def test_two_dashboards_with_rows_in_data_flow_order():
     rows = {board["uid"]: [one["title"] for one in board["panels"] if one["type"] == "row"] for board in BOARDS}
     assert rows == {
-        "trimtab-testbed": ["Traffic", "Decisions", "Servers", "Outcomes", "Gateway"],
+        "trimtab-testbed": ["Traffic", "Decisions", "Servers", "Outcomes", "Gateway", "Gateway that learns"],
         "trimtab-training": ["Progress", "Reward", "Latency", "Learning", "Choices", "Evaluation"],
     }
 
@@ -153,7 +153,8 @@ def test_what_needs_an_evaluation_or_a_gateway_stands_in_its_row():
         for query in walk(board):
             if query.expr != "testbed:response_seconds:slo":
                 assert ("evaluation" in query.expr) == (query.row == "Evaluation"), query
-                assert ("trimtab_gateway" in query.expr) == (query.row == "Gateway"), query
+                assert ("trimtab_gateway" in query.expr) == query.row.startswith("Gateway"), query
+                assert ("trimtab_gateway_learning" in query.expr) == (query.row == "Gateway that learns"), query
 
 
 def test_a_gateway_that_is_scraped_under_two_names_is_not_added_up():
