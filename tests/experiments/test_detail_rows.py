@@ -106,7 +106,20 @@ def test_before_it_joins_a_server_is_missing():
     assert [overlaps(leave, at, at + 1.0) for at in (0.0, 3.0, 4.0)] == [False, False, True]
 
 
-def test_episodes_with_fleets_of_their_own_have_latencies_alone():
+def test_fleets_that_differ_are_counted_by_rank_within_the_class():
+    """In FLEET server-2 has as much capacity as server-1 for a and more for b; in the other fleet server-1 has more for both."""
+    other = scenario(server(3, {"a": 1.0, "b": 1.0}), server(1, {"a": 1.0, "b": 1.0}), classes=TWO_CLASSES)
+    first = requests(FLEET, server=[0, 1, 0], request_class=[0, 1, 1])
+    both = pooled([first, requests(other, server=[0, 1, -1], request_class=[0, 1, 0])])
+    found = {(row["server"], row["class"]): (row["decisions"], row["capacity_share"]) for row in share_rows(both)}
+    assert found == {
+        ("rank-1", "a"): (2, 0.625), ("rank-1", "b"): (1, 0.75), ("rank-2", "a"): (0, 0.375), ("rank-2", "b"): (2, 0.25),
+        ("none", "a"): (1, None), ("none", "b"): (0, None),
+    }  # fmt: skip
+    assert timeline_rows(both) == []
+
+
+def test_fleets_of_different_sizes_have_latencies_alone():
     faulty = scenario(server(), faults=[Fault("server-1", "crash", 1.0)])
     both = pooled([requests(faulty, span_s=5.0, latency_s=[0.1]), requests(FLEET, span_s=4.0, latency_s=[0.2, 0.3])])
     assert (both.episodes, both.span_s, both.latency_s.tolist()) == (2, 4.0, [0.1, 0.2, 0.3])

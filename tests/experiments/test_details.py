@@ -89,10 +89,16 @@ def test_a_file_of_an_earlier_evaluation_goes_where_this_one_has_no_rows(tmp_pat
     assert sorted(one.name for one in tmp_path.iterdir()) == ["evaluation_latency.csv", "evaluation_shares.csv"]
 
 
-def test_a_family_has_latencies_alone(tmp_path):
+def test_a_family_has_latencies_and_shares_by_rank(tmp_path):
     details = Details(2)
     played(family_twin("grey"), details, names=("p2c",), episodes=2)
-    assert [path.name for path in details.write(tmp_path / "e.csv")] == ["e_latency.csv"]
+    latency, shares = details.write(tmp_path / "e.csv")
+    assert (latency.name, shares.name) == ("e_latency.csv", "e_shares.csv")
+    rows = rows_of(shares)
+    assert sum(int(row["decisions"]) for row in rows) == 4000
+    light = [float(row["capacity_share"]) for row in rows if row["class"] == "light"]
+    assert [row["server"] for row in rows if row["class"] == "light"] == [f"rank-{n}" for n in range(1, 5)]
+    assert light == sorted(light, reverse=True)
 
 
 def test_a_problem_without_requests_has_none(tmp_path):

@@ -125,9 +125,14 @@ def test_a_slowdown_is_played_on_live_servers_and_taken_back(live_scenario, loca
         for n in range(4):
             fleet.wait_until(np.array([0.2 + 0.06 * n]))
             fleet.dispatch(n, np.array([n % 2]))
+        assert [[fault["kind"] for fault in state["faults"]] for state in fleet.client.states()] == [["slowdown"], []]
         fleet.wait_until(np.array([np.inf]))
         assert (fleet.log.service_s[0, [0, 2]] > 0.027).all()
-        assert [[fault["kind"] for fault in state["faults"]] for state in fleet.client.states()] == [["slowdown"], []]
+        assert [state["faults"] for state in fleet.client.states()] == [[], []], "whoever is next finds the servers well"
+        assert not [thread for thread in threading.enumerate() if thread.name == "faults"], "and nobody switches them"
+        fleet.reset(episodes(np.array([0.2]), 0.003))
+        fleet.wait_until(np.array([0.2]))
+        assert [fault["kind"] for fault in fleet.client.states()[0]["faults"]] == ["slowdown"], "the next episode has them again"
     finally:
         fleet.close()
     client = ServerClient(local_servers.urls, connections=1)

@@ -195,3 +195,13 @@ def test_a_large_fleet_s_timeline_shows_the_faulty_server_and_the_others_as_one(
     monkeypatch.setattr("trimtab.report.timeline_figures._legend", lambda _figure, _axes, servers, _faulty: seen.append(servers))
     assert_good(timeline_drawing(pd.DataFrame(rows, columns=COLUMNS["timeline"]), Subject("s", "twin", ("p2c",), "1 episode")))
     assert seen == [["server-9", OTHERS]]
+
+
+def test_shares_of_a_family_are_by_rank_and_the_caption_says_so(tmp_path):
+    path = tmp_path / "evaluation.csv"
+    words = ["--scenario", "family:affinity:2", "--csv", str(path), "--episodes", "2", "--metrics-port", "0"]
+    assert evaluate([*words, "--policies", "round-robin,sed-online"]) == 0
+    (drawing,) = details_of(read_results([path])).shares
+    assert_good(drawing)
+    assert "Every episode has a fleet of its own: rank-1" in drawing.caption
+    assert "blind to classes" not in drawing.caption

@@ -35,9 +35,10 @@ class GatewayProcess:
     might end before it does.
     """
 
-    def __init__(self, folder: RunFolder, settings: "Settings", port: int) -> None:
+    def __init__(self, folder: RunFolder, settings: "Settings", port: int, control_share: float | None = None) -> None:
+        """`control_share` of the requests are decided by its heuristic; None: as many as is usual."""
         self.url = f"http://127.0.0.1:{port}"
-        self._folder, self._settings, self._port = folder, settings, port
+        self._folder, self._settings, self._port, self._control_share = folder, settings, port, control_share
         self._process: subprocess.Popen[bytes] | None = None
 
     def wait(self) -> None:
@@ -77,6 +78,7 @@ class GatewayProcess:
         command = [sys.executable, str(REPOSITORY / "agent" / "app.py"), "--model", str(folder.live), "--reload", "--explore"]
         command += ["--record", str(folder.decisions), "--scenario", settings.scenario, "--seed", str(settings.seed)]
         command += ["--servers", ",".join(settings.servers)] if settings.servers else []
+        command += [] if self._control_share is None else ["--control-share", str(self._control_share)]
         return [*command, "--port", str(self._port)]
 
     def _answers(self) -> bool:

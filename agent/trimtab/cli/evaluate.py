@@ -103,8 +103,6 @@ def _measure(problem: Problem, tasks: Sequence[Task], args: argparse.Namespace, 
         finally:
             if _publish(partial.path, path):
                 details.write(path)
-    if jobs > 1:
-        print("rows only: latency distributions, shares and timelines are written with --jobs 1", file=sys.stderr)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,20 +115,24 @@ class _Seen:
     details: Details
 
     def add(self, rows: Sequence[Row]) -> None:
-        self.write(rows)
+        self._write(rows)
         self.page.add(rows)
 
-    def write(self, rows: Sequence[Row]) -> None:
-        """Rows that the page has seen already."""
+    def keep(self, measured: spread.Measured) -> None:
+        """What another process measured, in the order of the file; the page has seen it already."""
+        self._write(measured.rows)
+        self.details.merge(measured.details)
+
+    def watch(self, measured: spread.Measured) -> None:
+        """The same as it comes, in no order."""
+        self.page.add(measured.rows)
+        for key, tally in measured.counts:
+            self.tallies.merge(key, tally)
+
+    def _write(self, rows: Sequence[Row]) -> None:
         if not self.log.path.exists():
             self.log.create()
         self.log.append(rows)
-
-    def watch(self, rows: Sequence[Row], counts: spread.Counts) -> None:
-        """Rows and counts of another process, which come in no order."""
-        self.page.add(rows)
-        for key, tally in counts:
-            self.tallies.merge(key, tally)
 
 
 def _policy_names(text: str, problem: Problem, tasks: Sequence[Task], *, with_model: bool) -> list[str]:
@@ -194,7 +196,7 @@ def _evaluate(problem: Problem, task: Task, policies: Sequence[Policy], args: ar
 def _spread(units: Sequence[spread.Unit], suite: Suite | None, jobs: int, seen: _Seen) -> None:
     tasks, policies = len({one.task for one in units}), len({one.policy for one in units})
     spread.announce(tasks, policies, units[0].episodes, jobs)
-    spread.measure_all(units, spread.costs_of(units, suite), jobs, seen.write, seen.watch)
+    spread.measure_all(units, spread.costs_of(units, suite), jobs, seen.keep, seen.watch)
 
 
 def _against_itself(problem: Problem, task: Task, args: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from trimtab.cli import options
 from trimtab.cli.progress import Bar
 from trimtab.core.tally import Key, Tallies, Tally
 from trimtab.errors import UsageError
+from trimtab.experiments.details import Details, Gathered
 from trimtab.experiments.evaluate import Row, evaluate
 from trimtab.experiments.pool import in_processes
 from trimtab.policies.catalogue import LEARNED
@@ -37,6 +38,15 @@ class Unit:
     model: Path | None
     episodes: int
     seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What came of a unit: its rows, what was counted on the way, and rows about single requests."""
+
+    rows: list[Row]
+    counts: Counts
+    details: Gathered
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -74,44 +84,44 @@ def policy_of(problem: Problem, task: Task, name: str, model: Path | None) -> Po
     return problem.load_policy(model or Path(), problem.choices(task))
 
 
-def measure(unit: Unit) -> tuple[list[Row], Counts]:
-    """Rows of one unit and what was counted on the way."""
-    problem, tallies = build(unit.problem), Tallies()
+def measure(unit: Unit) -> Measured:
+    """Play one unit."""
+    problem, tallies, details = build(unit.problem), Tallies(), Details(unit.episodes)
     world = problem.open(unit.task)
     try:
         policy = policy_of(problem, unit.task, unit.policy, unit.model)
-        rows = [row for part in evaluate(world, [policy], unit.episodes, unit.seed, tallies) for row in part]
+        rows = [row for part in evaluate(world, [policy], unit.episodes, unit.seed, tallies, details) for row in part]
     finally:
         world.close()
-    return rows, list(tallies)
+    return Measured(rows, list(tallies), details.gathered())
 
 
 def measure_all(
     units: Sequence[Unit],
     costs: Sequence[float],
     jobs: int,
-    write: Callable[[Sequence[Row]], None],
-    watch: Callable[[Sequence[Row], Counts], None],
+    write: Callable[[Measured], None],
+    watch: Callable[[Measured], None],
 ) -> None:
     """Measure all units in `jobs` processes, those of the largest `costs` first so that none is left to wait for at the end.
 
     `watch` sees results as they come, `write` in the order of `units`; after an error or Ctrl-C it gets all there are.
     """
     order = sorted(range(len(units)), key=lambda number: -costs[number])
-    rows_of: dict[int, list[Row]] = {}
+    waiting: dict[int, Measured] = {}
     written = 0
     with Bar("evaluating", len(units)) as bar, closing(in_processes(measure, [units[number] for number in order], jobs)) as results:
         try:
-            for done, (place, (rows, counts)) in enumerate(results, start=1):
-                watch(rows, counts)
-                rows_of[order[place]] = rows
-                while written in rows_of:
-                    write(rows_of.pop(written))
+            for done, (place, measured) in enumerate(results, start=1):
+                watch(measured)
+                waiting[order[place]] = measured
+                while written in waiting:
+                    write(waiting.pop(written))
                     written += 1
-                bar.update(done, f"{rows[-1]['scenario']} {rows[-1]['policy']}")
+                bar.update(done, f"{measured.rows[-1]['scenario']} {measured.rows[-1]['policy']}")
         finally:
-            for number in sorted(rows_of):
-                write(rows_of[number])
+            for number in sorted(waiting):
+                write(waiting[number])
 
 
 def units_of(problem: Problem, tasks: Iterable[Task], names: Sequence[str], model: Path | None, episodes: int, seed: int) -> list[Unit]:

@@ -4,7 +4,7 @@ fault unfolded. Pure, from the request logs of one policy's episodes."""
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,19 @@ TIMELINE_COLUMNS: Final = (
 )  # fmt: skip
 WHOLE_FLEET: Final = "*"  # stands for a server in rows about all of them
 NOBODY: Final = "none"  # requests that a proxy failed itself
+RANK: Final = "rank-"  # stands, with a number from 1, for the servers that have this place in their own fleets
+MOST_RANKS: Final = 100
 MOST_BINS: Final = 60
 _TAIL: Final = (0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999, 0.99995, 0.99998, 0.99999)
 QUANTILES: Final = (0.01, *(n / 40 for n in range(1, 37)), *(n / 100 for n in range(91, 100)), *_TAIL)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """What fleets that differ have in common: in each, servers can be ordered by their capacity for a class."""
+
+    classes: tuple[str, ...]
+    capacity_share: F64  # [S, K] mean over the fleets, largest first in every class
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +48,10 @@ class Requests:
     counted: npt.NDArray[np.bool_]  # [M] measured, so not of the warm-up
     scheduled_s: F64  # [M]
     request_class: I32  # [M]
-    server: I32  # [M] -1 where nobody answered
+    server: I32  # [M] -1 where nobody answered; with `ranks`, the place of the server among those of its fleet for that class
     status: I8  # [M]
     latency_s: F64  # [M]
+    ranks: Ranks | None = None  # None where all episodes had the same fleet, or fleets of different sizes
 
 
 def requests_of(log: RequestLog, b: int, scenario: Scenario, counted: slice) -> Requests:
@@ -63,9 +74,28 @@ def requests_of(log: RequestLog, b: int, scenario: Scenario, counted: slice) -> 
 def pooled(parts: Sequence[Requests]) -> Requests:
     """Episodes as one."""
     first = parts[0].scenario
-    arrays = [np.concatenate([getattr(one, name) for one in parts]) for name in Requests.__slots__[3:]]
-    same = all(one.scenario is first or one.scenario == first for one in parts)
-    return Requests(first if same else None, sum(one.episodes for one in parts), min(one.span_s for one in parts), *arrays)
+    arrays: dict[str, Any] = {name: np.concatenate([getattr(one, name) for one in parts]) for name in Requests.__slots__[3:-1]}
+    episodes, span_s = sum(one.episodes for one in parts), min(one.span_s for one in parts)
+    if all(one.scenario is first or one.scenario == first for one in parts):
+        return Requests(first, episodes, span_s, **arrays)
+    ranks = _common_ranks([one.scenario for one in parts if one.scenario is not None])
+    if ranks is not None:
+        arrays["server"] = np.concatenate([_rank(one, one.scenario) for one in parts if one.scenario is not None])
+    return Requests(None, episodes, span_s, **arrays, ranks=ranks)
+
+
+def _common_ranks(scenarios: Sequence[Scenario]) -> Ranks | None:
+    if len({(len(one.servers), one.class_names) for one in scenarios}) != 1 or len(scenarios[0].servers) > MOST_RANKS:
+        return None
+    shares = np.stack([capacity_share(one) for one in scenarios])  # [E, S, K]
+    return Ranks(scenarios[0].class_names, -np.sort(-shares, axis=1).mean(axis=0))
+
+
+def _rank(one: Requests, scenario: Scenario) -> I32:
+    """Place of each request's server by capacity for its class, 0 for the largest; -1 where nobody answered.  # [M]"""
+    order = np.argsort(-capacity_share(scenario), axis=0, kind="stable")
+    place = np.argsort(order, axis=0)  # [S, K]
+    return np.where(one.server < 0, -1, place[one.server, one.request_class]).astype(np.int32)
 
 
 def latency_rows(one: Requests) -> list[Row]:
@@ -83,12 +113,19 @@ def latency_rows(one: Requests) -> list[Row]:
 def share_rows(one: Requests) -> list[Row]:
     """Measured decisions for each server and class beside the server's share of the fleet's capacity for that class.
 
-    None where fleets differ from episode to episode: server-1 is another one each time.
+    Where fleets differ from episode to episode, servers are those that have the same rank by capacity for the class. None where the
+    fleets have not as many servers.
     """
-    if one.scenario is None:
+    if one.scenario is not None:
+        return _share_rows(one, one.scenario.server_ids, one.scenario.class_names, capacity_share(one.scenario))
+    if one.ranks is None:
         return []
-    classes, share = one.scenario.class_names, capacity_share(one.scenario)
-    servers = (*one.scenario.server_ids, NOBODY)
+    names = tuple(f"{RANK}{number}" for number in range(1, 1 + len(one.ranks.capacity_share)))
+    return _share_rows(one, names, one.ranks.classes, one.ranks.capacity_share)
+
+
+def _share_rows(one: Requests, names: Sequence[str], classes: Sequence[str], share: F64) -> list[Row]:
+    servers = (*names, NOBODY)
     pairs = one.server[one.counted] % len(servers) * len(classes) + one.request_class[one.counted]  # -1 becomes the last, nobody
     decisions = np.bincount(pairs, minlength=len(servers) * len(classes)).reshape(len(servers), len(classes))
     known = len(servers) if decisions[-1].any() else len(servers) - 1

@@ -26,6 +26,10 @@ _ROWS: Final[dict[str, Callable[[Requests], list[Row]]]] = {
 }
 
 
+Key = tuple[str, str, str]  # scenario, backend, policy
+Gathered = dict[Key, dict[str, list[Row]]]  # by file; can be sent from process to process
+
+
 @runtime_checkable
 class Logged(Protocol):
     """An environment in which a decision sends a request that is logged; that of a problem without requests is none."""
@@ -39,8 +43,8 @@ class Details:
 
     def __init__(self, episodes: int) -> None:
         self._episodes = episodes  # of each policy
-        self._open: dict[tuple[str, str, str], list[Requests]] = {}
-        self._rows: dict[str, list[Row]] = {kind: [] for kind in COLUMNS}
+        self._open: dict[Key, list[Requests]] = {}
+        self._rows: Gathered = {}  # in the order in which policies began: live ones end in another
 
     def add(self, world: World, policy: str, env: BatchEnv) -> None:
         """The episodes that `env` has just played to the end under that policy."""
@@ -48,33 +52,41 @@ class Details:
             return
         log, scenarios, counted = env.requests()
         key = (world.scenario_id, world.backend, policy)
+        self._rows.setdefault(key, {})
         parts = self._open.setdefault(key, [])
         parts += [detail_rows.requests_of(log, b, scenario, counted) for b, scenario in enumerate(scenarios)]
         if len(parts) >= self._episodes:
             self._close(key)
+
+    def gathered(self) -> Gathered:
+        """The rows of all policies, those with fewer episodes than planned included: an interrupted live evaluation leaves such."""
+        for key in list(self._open):
+            self._close(key)
+        return self._rows
+
+    def merge(self, others: Gathered) -> None:
+        """Rows that another process gathered, of policies that this one has not played; they follow those that are here."""
+        self._rows.update(others)
 
     def write(self, path: Path) -> list[Path]:
         """Write the files that belong to the evaluation at `path`, and return their paths; what was there is replaced.
 
         A file without rows is removed: it would describe an earlier evaluation. Raises `ResultsError` where the disk refuses.
         """
-        for key in list(self._open):  # an interrupted live evaluation leaves policies with fewer episodes
-            self._close(key)
-        written = []
-        for kind, rows in self._rows.items():
-            place = beside(path, kind)
+        gathered, written = self.gathered(), []
+        for kind, columns in COLUMNS.items():
+            place, rows = beside(path, kind), [row for by_kind in gathered.values() for row in by_kind[kind]]
             if rows:
-                write_text(place, _text(COLUMNS[kind], rows))
+                write_text(place, _text(columns, rows))
                 written.append(place)
             else:
                 _remove(place)
         return written
 
-    def _close(self, key: tuple[str, str, str]) -> None:
+    def _close(self, key: Key) -> None:
         requests = detail_rows.pooled(self._open.pop(key))
         fixed: Row = dict(zip(detail_rows.KEYS, key, strict=True))
-        for kind, rows_of in _ROWS.items():
-            self._rows[kind] += [{**fixed, **row} for row in rows_of(requests)]
+        self._rows[key] = {kind: [{**fixed, **row} for row in rows_of(requests)] for kind, rows_of in _ROWS.items()}
 
 
 def beside(path: Path, kind: str) -> Path:

@@ -202,7 +202,7 @@ def importance_rows(world: World, network: QNetwork, model: str, seen: Seen, lat
 
 
 def share_rows(world: World, model: str, played: dict[str, list[detail_rows.Requests]]) -> list[Row]:
-    """Rows of `SHARES` by policy; none where every episode has a fleet of its own."""
+    """Rows of `SHARES` by policy."""
     rows: list[Row] = []
     for policy, parts in played.items():
         fixed: Row = {"model": model, "episodes": len(parts), "scenario": world.scenario_id, "backend": world.backend, "policy": policy}

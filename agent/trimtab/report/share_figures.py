@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 
+from trimtab.experiments.detail_rows import RANK
 from trimtab.report.drawing import GUIDE, Drawing, new_figure, plain, png, set_title, slug
 from trimtab.report.scoreboard import LEARNED
 from trimtab.report.subjects import Subject, featured, left_out
@@ -23,8 +24,12 @@ CHARACTER_IN: Final = 0.068  # of the servers' names
 CELLS_IN: Final = 7.0  # width of all cells of a row of panels
 CAPTION: Final = (
     "Share of each class's requests that a policy sent to each server, in percent: every row of a panel adds up to 100, darker is more. "
-    f"The row {CAPACITY} is each server's part of what the healthy fleet could serve of that class alone; a rule that is blind to classes "
-    "has nearly the same row in every panel."
+    f"The row {CAPACITY} is each server's part of what the healthy fleet could serve of that class alone"
+)
+ONE_FLEET: Final = "; a rule that is blind to classes has nearly the same row in every panel."
+MANY_FLEETS: Final = (
+    f", mean over the fleets. Every episode has a fleet of its own: {RANK}1 stands for the server of each that has most capacity for the "
+    "panel's class, and so on, so that a server may have another rank in another panel."
 )
 
 
@@ -52,7 +57,8 @@ def share_drawing(frame: pd.DataFrame, subject: Subject) -> Drawing | None:
         axes.get_yticklabels()[0].set_fontstyle("italic")
     title = f"{subject.title}: where each class's requests went, % by server, {subject.episodes}"
     set_title(figure, title)
-    caption = CAPTION + departures(frame) + left_out(shown, list(known), "evaluation_shares.csv")
+    ranked = all(str(name).startswith(RANK) for name in servers)
+    caption = CAPTION + (MANY_FLEETS if ranked else ONE_FLEET) + departures(frame) + left_out(shown, list(known), "evaluation_shares.csv")
     return Drawing(f"shares_{slug(subject.scenario, subject.backend)}", title, caption, png(figure), subject.title)
 
 
