@@ -90,6 +90,14 @@ def vars_of(settings):
     return {name: getattr(settings, name) for name in Settings.__dataclass_fields__}
 
 
+def test_the_length_of_episodes_can_be_chosen_and_is_kept(tiny, tmp_path):
+    folder = RunFolder(tmp_path / "Models")
+    run(Settings(**{**vars_of(tiny), "decisions": 17, "episodes": 40}), folder)
+    assert run(tiny, folder, resume=True, episodes=60).agent.decisions == 60 * 17
+    lengths = [line.split(",")[3] for line in folder.metrics.read_text().splitlines()]
+    assert lengths == ["episode_length"] + ["17"] * 60
+
+
 def test_the_first_state_is_there_before_the_first_episode(tiny, tmp_path):
     folder = RunFolder(tmp_path / "Models")
     with TrainingSession(Routing(), tiny, folder, "cpu") as training:

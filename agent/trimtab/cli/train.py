@@ -18,6 +18,7 @@ from trimtab.cli.progress import Bar, training_text
 from trimtab.dqn.config import LIVE, DQNConfig
 from trimtab.errors import UsageError
 from trimtab.experiments.csv_log import Cell
+from trimtab.experiments.curriculum import CURRICULUM
 from trimtab.experiments.runs import RunFolder
 from trimtab.paths import models_dir
 from trimtab.problems.base import Problem
@@ -59,6 +60,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--backend", default=None, choices=BACKENDS, help="hybrid: calibrated twin, then live (default)")
     parser.add_argument(
         "--episodes", type=options.positive, default=None, metavar="N", help="in all, resumed ones included (default 6000; gateway 200)"
+    )
+    lengths = ", ".join(str(phase.decisions) for phase in CURRICULUM)
+    parser.add_argument(
+        "--decisions", type=options.positive, default=None, metavar="N", help=f"of every episode (default {lengths}, in phases)"
     )
     parser.add_argument("--live-episodes", type=options.count, default=None, metavar="N", help="fine-tuning of hybrid (default 20)")
     parser.add_argument("--heuristic", default=None, metavar="NAME", help="policy whose action gets a bonus while learning")
@@ -137,7 +142,8 @@ def _begun(session: "RunSession", args: argparse.Namespace) -> "RunSession":
 
 def _check_words(problem: Problem, args: argparse.Namespace) -> None:
     """Raises UsageError for options that do not go together."""
-    own = [(f"--{name.replace('_', '-')}", getattr(args, name) is not None) for name in ("backend", "live_episodes", "heuristic")]
+    names = ("backend", "live_episodes", "decisions", "heuristic")
+    own = [(f"--{name.replace('_', '-')}", getattr(args, name) is not None) for name in names]
     if args.traffic == GATEWAY or args.from_log is not None:
         check_words([("--problem", problem.id != "routing")], "where a gateway decides: it routes requests")
         check_words(own, "for the traffic of a gateway: that explores with sed-online at hand")
@@ -152,7 +158,7 @@ def _check_words(problem: Problem, args: argparse.Namespace) -> None:
 
 def _changes(problem: Problem, args: argparse.Namespace) -> dict[str, Any]:
     """The settings that the command line names."""
-    names = ("problem", "scenario", "backend", "servers", "seed", "reward", "heuristic", "episodes", "live_episodes", "epochs")
+    names = ("problem", "scenario", "backend", "servers", "seed", "reward", "heuristic", "episodes", "live_episodes", "decisions", "epochs")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     learner, usual = dict(args.learner or []), dict(problem.learner_defaults)
     if args.traffic == GATEWAY or args.from_log is not None:

@@ -40,6 +40,7 @@ class Settings:
     heuristic: str | None = None
     episodes: int = EPISODES
     live_episodes: int = 20
+    decisions: int | None = None  # of every episode; None: the curriculum's
     learner: DQNConfig = field(default_factory=DQNConfig)
     log: str | None = None  # folder of recorded decisions that are learned from; None: decisions of its own
     epochs: int = 1  # how often the log is gone through
@@ -204,7 +205,7 @@ class TrainingSession(RunSession):
         self._task = Task(settings.scenario, "twin" if settings.backend == "twin" else "http", settings.servers, settings.reward)
         super().__init__(problem, settings, folder, problem.choices(self._task), device)
         hint = None if settings.heuristic is None else problem.build_policy(settings.heuristic)
-        self.trainer = Trainer(problem, self.agent, settings.seed, hint)
+        self.trainer = Trainer(problem, self.agent, settings.seed, hint, settings.decisions)
         self._world: World
 
     @property

@@ -38,7 +38,8 @@ def training_columns(problem: Problem) -> tuple[str, ...]:
 class Trainer:
     """Plays batches of episodes with a learning agent. Holds nothing between batches but the agent and the episode count."""
 
-    def __init__(self, problem: Problem, agent: DQNAgent, seed: int, heuristic: Policy | None = None) -> None:
+    def __init__(self, problem: Problem, agent: DQNAgent, seed: int, heuristic: Policy | None = None, decisions: int | None = None) -> None:
+        """`decisions` in every episode; None: the curriculum's."""
         self.problem = problem
         self.agent = agent
         self.seed = seed
@@ -47,6 +48,7 @@ class Trainer:
         self.world: World | None = None  # where the last batch was played
         agent.require_advice(heuristic is not None)
         self._heuristic = heuristic
+        self._decisions = decisions
         self._obs: F32
         self._hint: I64 | None = None  # the heuristic's actions at the present decision
         self._ids: I64 = np.zeros((0, 0), dtype=np.int64)  # [decisions, B] replay's number of each decision of this batch
@@ -63,16 +65,17 @@ class Trainer:
         started = time.perf_counter()
         self.world = stage.world
         number, phase = phase_of(self.episode)
+        decisions = self._decisions or phase.decisions
         wanted = batch_at(self.episode, stage.last, BATCH)
-        env = stage.world.training_env(phase.decisions, wanted)
+        env = stage.world.training_env(decisions, wanted)
         first, size = self.episode, min(wanted, env.batch)
-        self._ids = np.empty((phase.decisions, size), dtype=np.int64)
+        self._ids = np.empty((decisions, size), dtype=np.int64)
         self._play(env, [TRAINING_OFFSET + first + i for i in range(size)])
         self.episode += size
         shared: Row = {
             "phase": stage.phase or number,
             "backend": stage.world.backend,
-            "episode_length": phase.decisions,
+            "episode_length": decisions,
             "epsilon": self.agent.epsilon,
             "loss": mean([one.loss for one in self._updates]),
             "q_mean": mean([one.q_mean for one in self._updates]),
