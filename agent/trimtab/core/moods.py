@@ -41,6 +41,10 @@ FAST_GAIN: Final = 0.35  # of the recent log ratios
 SLOW_GAIN: Final = 0.08
 RECOVERED: Final = 1.6  # standard deviations: recent ratios so low say that `calm_s` is of a slow spell, and it is corrected at once
 RECOVERY_GAIN: Final = 0.2
+# Then the server's other classes were learned in the same slow spell, and are corrected as much: those with so few samples, and none among
+# the last answers. Else a server that is slow when it is first met keeps the bad name of its rare classes: nobody sends it any.
+RECOVERED_WEIGHT: Final = 10.0
+RECOVERED_ANSWERS: Final = 2
 SPREAD_START: Final = 0.5  # variance of log service time at equal expectation, between a log-normal of spread 0.5 and exponential sizes
 SPREAD_SAMPLES: Final = 5.0  # that the start is worth
 SPREAD_GAIN: Final = 0.01
@@ -82,6 +86,7 @@ class Moods(NamedTuple):
     slots: I64  # [B, S] declared
     calm_s: F64  # [B, S, K] 0 before the first sample
     weight: F64  # [B, S, K] samples behind it, at most 1 / LEAST_GAIN
+    unheard: I64  # [B, S, K] answers of the server since the last of this class
     pace_s: F64  # [B, S] mean service time of recent requests of all classes, slow spells divided out: else they would be remembered longer
     ratios: F64  # [B, S, 3] log(actual / expected): last, recent, long
     slow: F64  # [B, S] probability of a slow spell at `stamp_s`
@@ -107,6 +112,7 @@ def empty_moods(slots: I64, classes: int, requests: int) -> Moods:
         slots=np.ascontiguousarray(slots, dtype=np.int64),
         calm_s=np.zeros(triple),
         weight=np.zeros(triple),
+        unheard=np.zeros(triple, dtype=np.int64),
         pace_s=np.zeros(pair),
         ratios=np.zeros((*pair, 3)),
         slow=np.full(pair, SLOW_PRIOR),
@@ -195,6 +201,14 @@ def _after_survival(slow: float, log_ratio: float, variance: float) -> float:
 
 
 @compiled
+def _correct_others(moods: Moods, b: int, s: int, k: int, factor: float) -> None:
+    """What class `k` turned out to be wrong by, its server's little known classes are wrong by."""
+    for j in range(moods.calm_s.shape[2]):
+        if j != k and moods.unheard[b, s, j] >= RECOVERED_ANSWERS and moods.weight[b, s, j] < RECOVERED_WEIGHT:
+            moods.calm_s[b, s, j] *= factor
+
+
+@compiled
 def _learn_ratio(moods: Moods, b: int, s: int, k: int, sample_s: float, others: float) -> None:
     """One more service of a class that was served here before, beside `others`."""
     calm = moods.calm_s[b, s, k]
@@ -208,9 +222,12 @@ def _learn_ratio(moods: Moods, b: int, s: int, k: int, sample_s: float, others: 
     well = max(1.0 - moods.slow[b, s], LEAST_WELL)
     moods.weight[b, s, k] = min(moods.weight[b, s, k] + well, 1.0 / LEAST_GAIN)
     gain = well / moods.weight[b, s, k]
-    if moods.ratios[b, s, 1] + 0.5 * variance < -RECOVERED * math.sqrt(variance):
+    recovered = moods.ratios[b, s, 1] + 0.5 * variance < -RECOVERED * math.sqrt(variance)
+    if recovered:
         gain = max(gain, RECOVERY_GAIN)
     moods.calm_s[b, s, k] = calm + gain * (sample_s / factor - calm)
+    if recovered:
+        _correct_others(moods, b, s, k, moods.calm_s[b, s, k] / calm)
     calm_off = log_ratio + 0.5 * variance
     off = min(calm_off**2, (calm_off - _LOG_SLOW) ** 2) - variance  # from the nearer state
     moods.heard[b, k] += 1.0
@@ -223,6 +240,9 @@ def _learn_ratio(moods: Moods, b: int, s: int, k: int, sample_s: float, others: 
 
 @compiled
 def _learn(moods: Moods, b: int, s: int, k: int, sample_s: float, others: float) -> None:
+    for j in range(moods.calm_s.shape[2]):
+        moods.unheard[b, s, j] += 1
+    moods.unheard[b, s, k] = 0
     if moods.calm_s[b, s, k] > 0.0:
         _learn_ratio(moods, b, s, k, sample_s, others)
     else:
