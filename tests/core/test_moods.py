@@ -395,24 +395,3 @@ def test_columns_stay_within_their_bounds(seed, spread, slots):
     for (low, high), names in bounds.items():
         for name in names:
             assert low <= rows[0, :, COLUMN[name]].min() <= rows[0, :, COLUMN[name]].max() <= high, name
-
-
-def recovered(*, known):
-    """What class b is thought to take at a server that was slow when it was met and is well again, since when it answered class a only.
-
-    `known` answers of class b and sixty of class a came from the slow spell.
-    """
-    kind = np.array([1] * known + [0] * 60 + [0] * 20)
-    arrival_s = 0.5 * np.arange(1.0, len(kind) + 1)
-    slow_until_s = arrival_s[known + 59] + 0.25
-    world = scenario(
-        server(1, {"a": 1.0, "b": 1.0}), classes=CLASSES, faults=(Fault("server-1", "slowdown", 0.0, slow_until_s, factor=6.0),)
-    )
-    _, ledger = played(world, episodes(arrival_s, WORK_S[kind], request_class=kind), np.zeros(len(kind), dtype=np.int64))
-    assert ledger.moods.calm_s[0, 0, 0] < 3.0 * WORK_S[0], "class a was seen to be faster"
-    return float(ledger.moods.calm_s[0, 0, 1] / WORK_S[1])
-
-
-def test_a_server_that_recovers_is_believed_to_have_recovered_for_its_rare_classes():
-    assert recovered(known=1) < 3.0, "6 when it was measured"
-    assert recovered(known=14) > 4.0, "what many answers said stands"
