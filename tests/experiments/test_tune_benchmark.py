@@ -163,7 +163,7 @@ def tried(tmp_path, untrained, *totals):
 def test_a_stop_does_not_change_what_is_tried(tmp_path, untrained):
     once, twice = tried(tmp_path / "once", untrained, "8"), tried(tmp_path / "twice", untrained, "3", "8")
     assert twice == once
-    assert once[0] == {"discount": 0.95, "trust": 0.5}, "the defaults are the first trial"
+    assert once[0] == {"discount": DQNConfig().discount, "trust": DQNConfig().trust}, "the defaults are the first trial"
     assert len({one["trust"] for one in once}) == 8, "no trial twice"
 
 

@@ -19,6 +19,7 @@ EXPECTED = [
         "error-share",
         "flash",
         "freeze",
+        "grey-four",
         "heavy-tail-known",
         "heavy-tail",
         "leave-join",

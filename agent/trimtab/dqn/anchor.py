@@ -3,7 +3,7 @@
 The network then learns what the estimate lacks, from zero: before the first gradient step the greedy choice is that of the least
 expected cost. What it says is multiplied by the scale of the state (1 + the least expected cost), so that one network serves a fleet
 whose answers take one unit of time and one whose answers take a hundred. When it decides in earnest it is cautious: its word counts
-a third, less where there are many candidates; the estimate's own choice has a lead; and only choices whose expected cost is near the
+a fifth, less where there are many candidates; the estimate's own choice has a lead; and only choices whose expected cost is near the
 least are open. So an error of the network costs a bounded part of the estimate. (Residual policy learning: Silver et al. 2018;
 Johannink et al. 2019.)
 """

@@ -24,8 +24,7 @@ LIVE: Final[Mapping[str, Any]] = {
     "epsilon_start": 0.05,
     "epsilon_end": 0.03,
     "epsilon_decisions": 10_000,
-    # A network that has seen minutes of traffic is noisier than one of a million decisions: its word counts less.
-    "trust": 0.25,
+    # A network that has seen minutes of traffic is noisier than one of a million decisions: it needs better reasons to leave the estimate.
     "lead": 0.1,
     "heuristic_decisions": 10_000,
 }
@@ -65,8 +64,8 @@ class DQNConfig:
     cloning: float = 0.0  # weight of the loss (large margin, eta) that pulls towards the heuristic's action; needs one; 0: none
     reward_clip: float | None = None  # rewards are cut to [-clip, clip]; None: never
     anchor: int = -1  # index of the feature log(1 + expected cost) that is learned on top of (dqn.anchor); -1: from nothing
-    trust: float = 0.35  # with an anchor: share of what the network adds to it that counts in a greedy choice among few
-    lead: float = 0.06  # with an anchor: a greedy choice leaves the least expected cost only for a gain of this x (1 + that cost)
+    trust: float = 0.2  # with an anchor: share of what the network adds to it that counts in a greedy choice among few
+    lead: float = 0.08  # with an anchor: a greedy choice leaves the least expected cost only for a gain of this x (1 + that cost)
     bound_factor: float = 1.5  # with an anchor: choices of expected cost up to factor x the least + slack are open to a greedy choice
     bound_slack: float = 0.5  # in units of the reward
     average: float = 0.0  # share of the online weights that enter the averaged network at each update, which decides greedily; 0: none
