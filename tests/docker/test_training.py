@@ -42,7 +42,8 @@ def empty_panels(row_is_wanted):
 
 def is_watched(job):
     """Whether Prometheus reads the program's page now: for minutes a panel may still show one that ended before."""
-    return series(PROMETHEUS, f'up{{job="{job}"}} == 1') > 0
+    answer = requests.get(f"{PROMETHEUS}/api/v1/query", params={"query": f'up{{job="{job}"}}'}, timeout=10)
+    return any(float(one["value"][1]) == 1.0 for one in answer.json()["data"]["result"])
 
 
 def trains(row):
