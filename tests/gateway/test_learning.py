@@ -232,6 +232,14 @@ def test_the_heuristic_itself_is_not_behind_the_heuristic():
     assert Counter(by for _, by in made)[CONTROL_GROUP] / 6000 == pytest.approx(0.1, abs=0.02)
 
 
+def code_of(main, words):
+    """The exit code of a command that was refused, by itself or by its parser."""
+    try:
+        return main(words)
+    except SystemExit as ended:
+        return ended.code
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -241,11 +249,7 @@ def test_the_heuristic_itself_is_not_behind_the_heuristic():
     ],
 )
 def test_a_control_share_that_makes_no_sense_is_refused(capsys, words, said):
-    try:
-        code = app.main(words)
-    except SystemExit as ended:
-        code = ended.code
-    assert code == 2
+    assert code_of(app.main, words) == 2
     assert said in capsys.readouterr().err
 
 
@@ -257,11 +261,7 @@ def test_a_control_share_that_makes_no_sense_is_refused(capsys, words, said):
     ],
 )
 def test_the_learners_command_refuses_it_too(capsys, words, said):
-    try:
-        code = train.main(words)
-    except SystemExit as ended:
-        code = ended.code
-    assert code == 2
+    assert code_of(train.main, words) == 2
     assert said in capsys.readouterr().err
 
 

@@ -91,7 +91,7 @@ def _body(args: argparse.Namespace) -> int:
 
 def _share(text: str) -> float:
     """Above 0, at most a half."""
-    share = _number(text)
+    share = options.number(text)
     if not 0.0 < share <= options.HIGHEST_SHARE:
         raise argparse.ArgumentTypeError(f"{text!r}; allowed: above 0, at most {options.HIGHEST_SHARE}")
     return share
@@ -99,18 +99,10 @@ def _share(text: str) -> float:
 
 def _seconds(text: str) -> float:
     """From 0 up."""
-    seconds = _number(text)
+    seconds = options.number(text)
     if not 0.0 <= seconds < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r}; allowed: seconds from 0 up")
     return seconds
-
-
-def _number(text: str) -> float:
-    """NaN, which is in no range, where it is none."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
 
 
 def _networks(text: str) -> tuple["Network", ...]:

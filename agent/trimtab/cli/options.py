@@ -34,12 +34,17 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def number(text: str) -> float:
+    """NaN, which is in no range, where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def control_share(text: str) -> float:
     """Of a control group: from 0 to a half."""
-    try:
-        share = float(text)
-    except ValueError:
-        share = math.nan
+    share = number(text)
     if not 0.0 <= share <= HIGHEST_SHARE:
         raise argparse.ArgumentTypeError(f"{text!r}; allowed: 0 to {HIGHEST_SHARE}")
     return share

@@ -4,13 +4,13 @@ Both are asked under a `Guard`: no request waits for their errors, and one that 
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from trimtab.core.request_log import F64, FAILED, I64, UNMEASURED
-from trimtab.gateway.guard import MISSING, Decider, Guard
+from trimtab.gateway.guard import MISSING, Decider, Guard, Wrapping
 from trimtab.gateway.window import SLOTS, Ring
 from trimtab.policies.base import Policy, RoutingView
 from trimtab.policies.load import expected_delay
@@ -133,34 +133,26 @@ def _ended(row: I64) -> tuple[int, int]:
     return served + failed, failed
 
 
-class TrialDecider:
+class TrialDecider(Wrapping):
     """A decider with a shadow beside it, a canary before it, or both; `fallback` decides where the canary cannot."""
 
     def __init__(self, decider: Decider, fallback: Decider, shadow: Shadow | None = None, canary: Canary | None = None) -> None:
-        self._decider, self._fallback, self._shadow, self._canary = decider, fallback, shadow, canary
+        self.inner, self._fallback, self._shadow, self._canary = decider, fallback, shadow, canary
         self.primary, self.fallback = decider.primary, decider.fallback
         others = () if canary is None else (CANARY, fallback.primary)
         self.names = tuple(dict.fromkeys((*decider.names, *others)))
-
-    @property
-    def reasons(self) -> Mapping[str, int]:
-        return self._decider.reasons
-
-    @property
-    def state(self) -> str:
-        return self._decider.state
 
     def decide(self, view: RoutingView) -> tuple[int, str]:
         if self._canary is not None and self._canary.takes():
             server, by = self._canarys(self._canary, view)
         else:
-            server, by = self._decider.decide(view)
+            server, by = self.inner.decide(view)
         if self._shadow is not None:
             self._shadow.watch(view, server)
         return server, by
 
     def rehearse(self, view: RoutingView) -> None:
-        self._decider.rehearse(view)
+        self.inner.rehearse(view)
         self._fallback.rehearse(view)
         for trial in (self._shadow, self._canary):
             if trial is not None:

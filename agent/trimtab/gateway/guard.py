@@ -69,6 +69,20 @@ class Decider(Protocol):
         """Do once whatever a decision may need, so that nothing is compiled while a request waits; count nothing."""
 
 
+class Wrapping:
+    """What a decider around another one, `inner`, says of itself: how that one does."""
+
+    inner: Decider
+
+    @property
+    def reasons(self) -> Mapping[str, int]:
+        return self.inner.reasons
+
+    @property
+    def state(self) -> str:
+        return self.inner.state
+
+
 @runtime_checkable
 class ShowsValues(Protocol):
     """A policy that shows what it saw and thought when it last chose; `policies.learned.LearnedPolicy` does."""

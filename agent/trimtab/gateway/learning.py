@@ -4,14 +4,14 @@ While the model decides, the heuristic decides about a few requests, a control g
 heuristic decides everything for REST_S. Then the model, which has learned on meanwhile, gets a growing share of the requests again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
 import numpy as np
 
 from trimtab.core.request_log import UNMEASURED
 from trimtab.core.reward import response_cost
-from trimtab.gateway.guard import Decider
+from trimtab.gateway.guard import Decider, Wrapping
 from trimtab.gateway.router import Observer, Ticket
 from trimtab.gateway.sentinel import CONTROL, LEARNED, Gap, Sentinel
 from trimtab.policies.base import RoutingView
@@ -134,31 +134,23 @@ class Learning:
         self.on_event(f"learning: the newest model decides {self.share:.0%} of requests")
 
 
-class LearningDecider:
+class LearningDecider(Wrapping):
     """A decider whose model learns, the heuristic for the control group and for everything while the model rests."""
 
     def __init__(self, decider: Decider, heuristic: Decider, learning: Learning) -> None:
-        self._decider, self._heuristic, self._learning = decider, heuristic, learning
+        self.inner, self._heuristic, self._learning = decider, heuristic, learning
         self.primary, self.fallback = decider.primary, heuristic.primary
         self.names = tuple(dict.fromkeys((*decider.names, heuristic.primary, CONTROL_GROUP)))
-
-    @property
-    def reasons(self) -> Mapping[str, int]:
-        return self._decider.reasons
-
-    @property
-    def state(self) -> str:
-        return self._decider.state
 
     def decide(self, view: RoutingView) -> tuple[int, str]:
         group = self._learning.draw()
         if group == LEARNED:
-            return self._decider.decide(view)
+            return self.inner.decide(view)
         server, name = self._heuristic.decide(view)
         return server, name if group is None else CONTROL_GROUP
 
     def rehearse(self, view: RoutingView) -> None:
-        self._decider.rehearse(view)
+        self.inner.rehearse(view)
         self._heuristic.rehearse(view)
 
 
