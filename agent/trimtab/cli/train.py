@@ -5,7 +5,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 TRAFFIC: Final = ("internal", "gateway")
 GATEWAY: Final = "gateway"
 LIVE_EPISODES: Final = 200  # of 500 decisions each: ten minutes at 170 requests/s
+LEARNING: Final = ("rollouts", "td")
 BACKENDS: Final = ("hybrid", "twin", "http")
 EXAMPLES = """\
   python agent/train_dqn.py                                  twin first, then 20 episodes on live servers
@@ -67,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--live-episodes", type=options.count, default=None, metavar="N", help="fine-tuning of hybrid (default 20)")
     parser.add_argument("--heuristic", default=None, metavar="NAME", help="policy whose action gets a bonus while learning")
+    learning = "in the twin: from rollouts, choices tried out in copies of it, or from rewards (default rollouts where they are possible)"
+    parser.add_argument("--learning", default=None, choices=LEARNING, help=learning)
     parser.add_argument("--reward", default=None, metavar="NAME", help="response (default) or integral: what a decision is paid by")
     parser.add_argument("--set", dest="learner", type=options.learner_setting, action="append", metavar="KEY=VALUE", help="learner setting")
     parser.add_argument("--out", type=Path, default=None, metavar="DIR", help="where the run is written (default Models)")
@@ -164,6 +167,9 @@ def _changes(problem: Problem, args: argparse.Namespace) -> dict[str, Any]:
     if args.traffic == GATEWAY or args.from_log is not None:
         given["backend"] = GATEWAY
         usual |= LIVE
+    if not args.resume:
+        given["learning"] = _learning(problem, args, given.get("backend", problem.backends[0]), {**usual, **learner})
+        usual |= problem.rollout_defaults if given["learning"] == "rollouts" else {}
     if args.traffic == GATEWAY and not args.resume:
         given.setdefault("episodes", LIVE_EPISODES)
     if args.from_log is not None:
@@ -171,6 +177,24 @@ def _changes(problem: Problem, args: argparse.Namespace) -> dict[str, Any]:
     if learner or not args.resume:
         given["learner"] = DQNConfig.from_dict({**usual, **learner}).to_dict()
     return given
+
+
+def _learning(problem: Problem, args: argparse.Namespace, backend: str, learner: Mapping[str, Any]) -> str:
+    """What was asked for; else rollouts, unless something was asked for that only rewards can do. Raises UsageError."""
+    without = [
+        (f"--problem {problem.id}", not problem.branches),
+        (f"--backend {backend}", backend not in ("hybrid", "twin")),
+        ("--heuristic", args.heuristic is not None),
+        (f"--reward {args.reward}", args.reward not in (None, problem.rewards[0])),
+        ("--set anchor below 0", learner.get("anchor", -1) < 0),
+        ("--set cloning", learner.get("cloning", 0) != 0),
+    ]
+    reasons = [word for word, holds in without if holds]
+    if args.learning == "rollouts" and reasons:
+        raise UsageError(
+            f"{reasons[0]} does not go with --learning rollouts, which compares choices in copies of the twin; use --learning td"
+        )
+    return args.learning or ("td" if reasons else "rollouts")
 
 
 def _run(session: "RunSession", batches: Iterator[list[Row]]) -> int:

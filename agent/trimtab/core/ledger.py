@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from trimtab.core.compiled import compiled
 from trimtab.core.moods import FAILURE_S, Moods, empty_moods, note_dispatch, note_outcomes, read_moods
+from trimtab.core.moods import PER_REQUEST as MOODS_PER_REQUEST
 from trimtab.core.request_log import FAILED, I64, SERVED, Outcomes, RequestLog
 
 F64 = npt.NDArray[np.float64]
@@ -49,6 +50,9 @@ class Ledger(NamedTuple):
     oldest: I32  # [B, S] oldest request in flight, -1 none
     youngest: I32  # [B, S]
     moods: Moods
+
+
+PER_REQUEST: Final = frozenset({"dispatched_s", "newer", "older"}) | MOODS_PER_REQUEST
 
 
 def empty_ledger(batch: int, servers: int, classes: int, requests: int, slots: I64 | None = None) -> Ledger:

@@ -45,6 +45,10 @@ RECOVERY_GAIN: Final = 0.2
 # the last answers. Else a server that is slow when it is first met keeps the bad name of its rare classes: nobody sends it any.
 RECOVERED_WEIGHT: Final = 10.0
 RECOVERED_ANSWERS: Final = 2
+# A server that joins, or was never picked for a rare class, would not be tried in thousands of requests: the average over the others, which
+# stands in for it, is seldom the least. Among many that are known already the next one is seldom the best, and trying costs as much.
+UNTRIED_FACTOR: Final = 0.8
+UNTRIED_AMONG: Final = 8
 SPREAD_START: Final = 0.5  # variance of log service time at equal expectation, between a log-normal of spread 0.5 and exponential sizes
 SPREAD_SAMPLES: Final = 5.0  # that the start is worth
 SPREAD_GAIN: Final = 0.01
@@ -102,6 +106,9 @@ class Moods(NamedTuple):
     others: I32  # [B, N] other slots busy at that moment
     kind: I32  # [B, N] class
     line: I32  # [B, S] first request that waits for a slot, -1 none
+
+
+PER_REQUEST: Final = frozenset({"phase", "started_s", "others", "kind"})
 
 
 def empty_moods(slots: I64, classes: int, requests: int) -> Moods:
@@ -299,6 +306,19 @@ def _in_service(moods: Moods, oldest: I32, newer: I32, service: F64, b: int, s: 
 
 
 @compiled
+def _hoped(moods: Moods, service: F64, b: int, s: int, k: int) -> float:
+    """Service time of a request sent here: a server that never served its class may be the best, as long as few others have served it."""
+    if moods.calm_s[b, s, k] > 0.0:
+        return float(moods.calm_s[b, s, k])
+    least, known = float(service[b, s, k]), 0
+    for other in range(service.shape[1]):
+        if moods.calm_s[b, other, k] > 0.0:
+            known += 1
+            least = min(least, UNTRIED_FACTOR * moods.calm_s[b, other, k])
+    return least if known < UNTRIED_AMONG else float(service[b, s, k])
+
+
+@compiled
 def _expectations(moods: Moods, in_flight: I64, service: F64, b: int, s: int, k: int, row: F64) -> None:
     """own_s, wait_s and left_s."""
     total, work, slots = 0, 0.0, moods.slots[b, s]
@@ -306,7 +326,7 @@ def _expectations(moods: Moods, in_flight: I64, service: F64, b: int, s: int, k:
         total += in_flight[b, s, j]
         work += in_flight[b, s, j] * _calm(moods, service, b, s, j)
     work *= 1.0 + row[_SLOPE] * (slots - 1)
-    row[_OWN] = _calm(moods, service, b, s, k) * (1.0 + row[_SLOPE] * min(total, slots - 1))
+    row[_OWN] = _hoped(moods, service, b, s, k) * (1.0 + row[_SLOPE] * min(total, slots - 1))
     row[_WAIT], row[_LEFT] = 0.0, 0.0
     if total >= slots:
         row[_WAIT] = work / total * (total + 1 - slots) / slots

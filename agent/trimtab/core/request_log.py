@@ -36,6 +36,9 @@ class RequestLog(NamedTuple):
     completed: I64  # [B]
 
 
+PER_REQUEST: Final = frozenset(RequestLog._fields) - {"completed"}
+
+
 class Outcomes(NamedTuple):
     """Requests that completed since the last look: `log.order[b, start[b]:stop[b]]` of each fleet b, oldest first."""
 

@@ -1,5 +1,6 @@
 """The agent: acts, remembers, learns. Glue between network, replay and learner; the environment's loop calls it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from trimtab.dqn.inference import epsilon_greedy_choice, greedy_choice
 from trimtab.dqn.learner import Learner, UpdateStats
 from trimtab.dqn.network import QNetwork, q_values, rehearse
 from trimtab.dqn.replay import Batch
+from trimtab.dqn.rollouts import RolloutBatch, RolloutMemory, Rollouts
 from trimtab.dqn.schedule import linear, updates_scheduled
 from trimtab.dqn.shelf import Shelf
 from trimtab.dqn.targets import heuristic_bonus
@@ -21,7 +23,7 @@ F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
-_EXPLORE, _SAMPLE = 1, 2  # streams of chance under one seed; the weights use the seed itself
+_EXPLORE, _SAMPLE, _STUDY = 1, 2, 3  # streams of chance under one seed; the weights use the seed itself
 
 
 class DQNAgent:
@@ -33,12 +35,18 @@ class DQNAgent:
 
     def __init__(self, config: DQNConfig, features: int, servers: int, seed: int, device: str | torch.device = "cpu") -> None:
         self.config = config
-        self.decisions = 0
+        self.decisions = 0  # that were learned from, in either way
+        self.rollouts = 0  # taken
+        self._rewarded = 0  # of the decisions, those remembered for their rewards
+        self._rewarded_updates = 0
+        self._studied = 0  # gradient steps on rollouts alone
         self._shape = {"features": features, "servers": servers}
         self._learner = Learner(config, features, servers, seed, device)
         self._replay = Shelf(config.replay_capacity, servers, features, device, advised=config.cloning > 0)
+        self._tried = RolloutMemory(config.rollout_capacity, servers, features)
         self._explore = Uniforms(np.random.default_rng([seed, _EXPLORE]))
         self._sample_rng = np.random.default_rng([seed, _SAMPLE])
+        self._study_rng = np.random.default_rng([seed, _STUDY])
         rehearse(self.policy_network, servers, features)
 
     @property
@@ -106,6 +114,7 @@ class DQNAgent:
         """
         self.require_advice(heuristic_actions is not None)
         self.decisions += len(actions)
+        self._rewarded += len(actions)
         return self._replay.add(obs, mask, actions, heuristic_actions)
 
     def credit(self, ids: I64, rewards: npt.NDArray[np.floating[Any]], valid: Bool) -> None:
@@ -121,14 +130,26 @@ class DQNAgent:
     def updates_due(self) -> int:
         """Gradient steps earned by decisions and not yet made; 0 while replay holds less than a batch."""
         c = self.config
-        due = updates_scheduled(self.decisions, c.learn_start, c.decisions_per_update) - self.updates
+        due = updates_scheduled(self._rewarded, c.learn_start, c.decisions_per_update) - self._rewarded_updates
         return due if due > 0 and self._replay.ready(c.batch, c.n_step) else 0
 
     def learn(self, max_updates: int | None = None) -> list[UpdateStats]:
         """Make the gradient steps that are due, at most `max_updates`; the rest stays due. Raises LearningError on divergence."""
         due = self.updates_due()
-        cloning = self.cloning_weight
-        return [self._learner.update(self._sample(), cloning) for _ in range(due if max_updates is None else min(due, max_updates))]
+        return [self._update() for _ in range(due if max_updates is None else min(due, max_updates))]
+
+    def note(self, tried: Sequence[Rollouts], decisions: int) -> None:
+        """Take the rollouts of episodes in which `decisions` were made by a copy of the policy network."""
+        for rollouts in tried:
+            self._tried.add(rollouts)
+            self.rollouts += len(rollouts.obs)
+        self.decisions += decisions
+
+    def study(self) -> list[UpdateStats]:
+        """Make the gradient steps that rollouts have earned. Raises LearningError on divergence."""
+        due = self.rollouts // self.config.rollouts_per_update - self._studied if len(self._tried) >= self.config.batch else 0
+        self._studied += due
+        return [self._learner.study(self._sample_rollouts()) for _ in range(due)]
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of everything that an identical continuation needs, in types that a weights-only load accepts."""
@@ -140,6 +161,9 @@ class DQNAgent:
             "replay": self._replay.state_dict(),
             "explore": self._explore.state_dict(),
             "sample_rng": generator_state(self._sample_rng),
+            "tried": self._tried.state_dict(),
+            "study_rng": generator_state(self._study_rng),
+            "counts": [self.rollouts, self._rewarded, self._rewarded_updates, self._studied],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -153,6 +177,9 @@ class DQNAgent:
         self.decisions = state["decisions"]
         self._explore.load_state_dict(state["explore"])
         restore_generator(self._sample_rng, state["sample_rng"])
+        self._tried.load_state_dict(state["tried"])
+        restore_generator(self._study_rng, state["study_rng"])
+        self.rollouts, self._rewarded, self._rewarded_updates, self._studied = state["counts"]
 
     def _faded(self, weight: float) -> float:
         """What is left of a weight that falls to 0 over `heuristic_decisions`."""
@@ -166,6 +193,14 @@ class DQNAgent:
             q = q + self.heuristic_weight * bonus
         values: F32 = q.numpy()
         return values
+
+    def _update(self) -> UpdateStats:
+        rollouts = self._sample_rollouts() if len(self._tried) >= self.config.batch else None
+        self._rewarded_updates += 1
+        return self._learner.update(self._sample(), self.cloning_weight, rollouts)
+
+    def _sample_rollouts(self) -> RolloutBatch:
+        return self._tried.sample(self._study_rng, self.config.batch, self.policy_network.device)
 
     def _sample(self) -> Batch:
         c = self.config

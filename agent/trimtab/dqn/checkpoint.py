@@ -16,7 +16,7 @@ from trimtab.dqn.network import QNetwork, build_network
 from trimtab.errors import CheckpointError, ResultsError, UsageError
 
 CHECKPOINT_FORMAT = 1
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 
 # What torch.load raises on a zip file of another kind, or an altered one.
 _UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, TypeError, IndexError, AttributeError)

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any, Final
 
 import torch
@@ -17,6 +16,7 @@ from trimtab.dqn.config import DQNConfig, LossKind
 from trimtab.dqn.errors import LearningError
 from trimtab.dqn.network import QNetwork, build_network
 from trimtab.dqn.replay import Batch
+from trimtab.dqn.rollouts import RolloutBatch, advantage_loss
 from trimtab.dqn.targets import td_target
 from trimtab.errors import UsageError
 
@@ -25,6 +25,8 @@ from trimtab.errors import UsageError
 # cut does not depend on the machine, so neither does the result.
 SHARDS: Final = 2
 SMALLEST_SHARDED: Final = 512  # rows: below, handing over costs more than it saves
+
+Part = tuple[int, Tensor, Tensor, Sequence[Tensor]]  # rows, mean loss, mean Q and gradient of a part of a batch
 
 _LOSSES: dict[LossKind, Callable[[Tensor, Tensor], Tensor]] = {"mse": functional.mse_loss, "huber": functional.smooth_l1_loss}
 
@@ -72,17 +74,26 @@ class Learner:
         """What decides when nothing is tried out: the average of recent weights where they are averaged, else the online network."""
         return self.online if self.average is None else self.average
 
-    def update(self, batch: Batch, cloning: float = 0.0) -> UpdateStats:
+    def update(self, batch: Batch, cloning: float = 0.0, rollouts: RolloutBatch | None = None) -> UpdateStats:
         """One gradient step; `cloning` is the weight of the pull towards the advised actions, which the batch then holds.
 
+        `rollouts`, as many as the batch has rows, are learned in the same step: what was learned from them is kept while rewards teach.
         Raises LearningError, with the weights untouched, where loss or gradient is not finite.
         """
-        pieces = batch.split(SHARDS) if self._sharded else [batch]
-        work = self._threads.map if self._sharded else map
-        parts = list(work(self._gradient, pieces, repeat(cloning)))
-        shares = [rows / len(batch.action) for rows, _, _, _ in parts]
-        for weight, *gradients in zip(self._weights, *(gradient for _, _, _, gradient in parts), strict=True):
-            weight.grad = sum_weighted(gradients, shares)
+        split = SHARDS if self._sharded else 1
+        pieces = zip(batch.split(split), [None] * split if rollouts is None else rollouts.split(split), strict=True)
+        return self._step(lambda piece: self._gradient(piece[0], piece[1], cloning), list(pieces))
+
+    def study(self, rollouts: RolloutBatch) -> UpdateStats:
+        """One gradient step on rollouts alone. Raises as `update` does."""
+        return self._step(self._rollout_gradient, rollouts.split(SHARDS if self._sharded else 1))
+
+    def _step(self, gradient: Callable[[Any], Part], pieces: Sequence[Any]) -> UpdateStats:
+        parts = list((self._threads.map if self._sharded else map)(gradient, pieces))
+        every = sum(rows for rows, _, _, _ in parts)
+        shares = [rows / every for rows, _, _, _ in parts]
+        for weight, *slopes in zip(self._weights, *(slope for _, _, _, slope in parts), strict=True):
+            weight.grad = sum_weighted(slopes, shares)
         grad_norm = nn.utils.clip_grad_norm_(self._weights, self.config.max_grad_norm, foreach=True)
         loss = sum_weighted([one for _, one, _, _ in parts], shares)
         q_mean = sum_weighted([one for _, _, one, _ in parts], shares)
@@ -95,8 +106,8 @@ class Learner:
         self._follow()
         return stats
 
-    def _gradient(self, batch: Batch, cloning: float) -> tuple[int, Tensor, Tensor, Sequence[Tensor]]:
-        """Rows, mean loss, mean Q and gradient of a batch or a part of one."""
+    def _gradient(self, batch: Batch, rollouts: RolloutBatch | None, cloning: float) -> Part:
+        """Of a batch or a part of one."""
         if self._sharded:
             torch.set_num_threads(1)  # of this thread: the parts are the parallelism, more threads would only spin
         target = self._td_target(batch)  # [B]
@@ -105,8 +116,19 @@ class Learner:
         loss = self._loss(*self._scaled(batch, q, target))
         if cloning > 0.0:
             loss = loss + cloning * self._cloning_loss(batch, values)
+        if rollouts is not None:
+            loss = loss + advantage_loss(self.online(rollouts.obs, rollouts.mask), rollouts, self.config.anchor)
         gradient = torch.autograd.grad(loss, self._weights)
         return len(batch.action), loss.detach(), q.detach().mean(), gradient
+
+    def _rollout_gradient(self, rollouts: RolloutBatch) -> Part:
+        if self._sharded:
+            torch.set_num_threads(1)
+        q = self.online(rollouts.obs, rollouts.mask)  # [B, S]
+        loss = advantage_loss(q, rollouts, self.config.anchor)
+        # The value stream has no part in it.
+        gradient = torch.autograd.grad(loss, self._weights, allow_unused=True, materialize_grads=True)
+        return len(q), loss.detach(), q.detach()[rollouts.tried].mean(), gradient
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of both networks, the optimiser and the update counter."""

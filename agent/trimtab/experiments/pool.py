@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 from trimtab.errors import TrimtabError
 
@@ -36,6 +36,37 @@ def in_processes(work: Callable[[Unit], Result], units: Sequence[Unit], jobs: in
         if not all(future.done() for future in places):
             _abandon(places, set(multiprocessing.active_children()) - others)
         pool.shutdown()
+
+
+class Workers:
+    """Processes that are given one piece of work after the other; use it as a context manager, which ends them."""
+
+    def __init__(self, jobs: int) -> None:
+        self._jobs = jobs
+        self._others = set(multiprocessing.active_children())
+        self._pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _settle)
+        self._given: list[Future[Any]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not all(one.done() for one in self._given):
+            _abandon(self._given, set(multiprocessing.active_children()) - self._others)
+        self._pool.shutdown()
+
+    def give(self, work: Callable[[Unit], Result], unit: Unit) -> Callable[[], Result]:
+        """Begin `work(unit)`, terms as for `in_processes`; calling what is returned waits for the result."""
+        with _without_interrupts():
+            future = self._pool.submit(work, unit)
+        self._given = [*(one for one in self._given if not one.done()), future]
+        return lambda: self._result(future)
+
+    def _result(self, future: Future[Result]) -> Result:
+        try:
+            return future.result()
+        except BrokenProcessPool as error:
+            raise TrimtabError(f"one of {self._jobs} worker processes died; look for a lack of memory in the system's log") from error
 
 
 def _abandon(waiting: Iterable[Future[Result]], processes: Iterable[multiprocessing.process.BaseProcess]) -> None:

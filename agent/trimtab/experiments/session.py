@@ -20,9 +20,10 @@ from trimtab.errors import CheckpointError, UsageError
 from trimtab.experiments.csv_log import CsvLog
 from trimtab.experiments.curriculum import CHECKPOINT_EVERY, EPISODES
 from trimtab.experiments.log_training import LIVE_PHASE
+from trimtab.experiments.rollouts import RolloutTrainer
 from trimtab.experiments.runs import RunFolder, hardware
 from trimtab.experiments.train import Row, Stage, Trainer, training_columns
-from trimtab.problems.base import Problem, Task, World
+from trimtab.problems.base import Policy, Problem, Task, World
 
 SAVE_EVERY_S: Final = 15.0  # between resume states: sixty megabytes a save, and a kill costs no more work than this
 
@@ -41,6 +42,7 @@ class Settings:
     episodes: int = EPISODES
     live_episodes: int = 20
     decisions: int | None = None  # of every episode; None: the curriculum's
+    learning: str = "td"  # in the twin: td, from rewards, or rollouts
     learner: DQNConfig = field(default_factory=DQNConfig)
     log: str | None = None  # folder of recorded decisions that are learned from; None: decisions of its own
     epochs: int = 1  # how often the log is gone through
@@ -205,7 +207,7 @@ class TrainingSession(RunSession):
         self._task = Task(settings.scenario, "twin" if settings.backend == "twin" else "http", settings.servers, settings.reward)
         super().__init__(problem, settings, folder, problem.choices(self._task), device)
         hint = None if settings.heuristic is None else problem.build_policy(settings.heuristic)
-        self.trainer = Trainer(problem, self.agent, settings.seed, hint, settings.decisions)
+        self.trainer = self._trainer(problem, hint)
         self._world: World
 
     @property
@@ -226,17 +228,36 @@ class TrainingSession(RunSession):
     def _described(self) -> dict[str, Any]:
         return {"world": dict(self._world.describe())}
 
+    def _position(self) -> dict[str, Any]:
+        return {"trainer": self.trainer.state_dict()}
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self.trainer.load_state_dict(state["trainer"])
+
+    def _trainer(self, problem: Problem, hint: Policy | None) -> Trainer:
+        settings = self.settings
+        if settings.learning == "rollouts":
+            return RolloutTrainer(problem, self.agent, settings.seed, self._choices, settings.decisions)
+        return Trainer(problem, self.agent, settings.seed, hint, settings.decisions)
+
     def _stages(self) -> list[Stage]:
         settings, world = self.settings, self._world
+        rollouts = settings.learning == "rollouts"
         if settings.backend != "hybrid":
-            return [Stage(world, settings.episodes)]
-        return [Stage(self._twin_of(world), settings.episodes), Stage(world, self.total, LIVE_PHASE)]
+            return [Stage(world, settings.episodes, task=self._task if rollouts else None)]
+        twin = self._twin_of(world)
+        task = self._twin_task if rollouts else None
+        return [Stage(twin, settings.episodes, task=task), Stage(world, self.total, LIVE_PHASE)]
+
+    @property
+    def _twin_task(self) -> Task:
+        return Task(str(self.folder.calibrated), "twin", reward=self.settings.reward)
 
     def _twin_of(self, live: World) -> World:
         """The calibrated twin; measured once a run, since a resumed run must go on in the same twin."""
         path = self.folder.calibrated
         if path.exists():
-            return self._open(Task(str(path), "twin", reward=self.settings.reward))
+            return self._open(self._twin_task)
         self.notes.append(f"calibrated the twin on {live.note}: {path}")
         return live.calibrate(path)
 

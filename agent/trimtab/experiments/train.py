@@ -1,7 +1,7 @@
 """Training: batches of episodes in, rows of metrics out; the agent learns on the way. A generator, so that others save and draw."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from trimtab.experiments.curriculum import BATCH, batch_at, phase_of
 from trimtab.experiments.loop import Moment, play
 from trimtab.experiments.seeding import TRAINING_OFFSET, policy_seeds
 from trimtab.policies.catalogue import LEARNED
-from trimtab.problems.base import F32, I64, BatchEnv, Mask, Policy, Problem, World
+from trimtab.problems.base import F32, I64, BatchEnv, Mask, Policy, Problem, Task, World
 
 Row = dict[str, str | int | float | None]
 Seen = tuple[F32, Mask, I64] | tuple[F32, Mask, I64, I64]  # of one decision: observation, open choices, actions, and what is to be cloned
@@ -27,6 +27,7 @@ class Stage:
     world: World
     last: int  # episodes, counted from the start of the run, at which the stage ends
     phase: int | None = None  # a number of its own; None: the curriculum's
+    task: Task | None = None  # by which other processes open the same world; given where choices are to be tried out there
 
 
 def training_columns(problem: Problem) -> tuple[str, ...]:
@@ -58,30 +59,52 @@ class Trainer:
     def run(self, stages: Sequence[Stage]) -> Iterator[list[Row]]:
         """Rows of one batch of episodes after the other, until the last stage ends. The agent may be saved at every yield."""
         for stage in stages:
-            while self.episode < stage.last:
-                yield self._batch(stage)
+            self.world = stage.world
+            yield from self._stretch(stage)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What going on needs beside the agent and the number of episodes."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become what `state_dict` copied, once the agent is what it was then."""
+
+    def _stretch(self, stage: Stage) -> Iterator[list[Row]]:
+        while self.episode < stage.last:
+            yield self._batch(stage)
+
+    def _length(self, episode: int) -> int:
+        """Decisions of that episode."""
+        return self._decisions or phase_of(episode)[1].decisions
+
+    def _size(self, episode: int, stage: Stage) -> int:
+        """Episodes in the batch that starts at this one."""
+        return batch_at(episode, stage.last, BATCH)
 
     def _batch(self, stage: Stage) -> list[Row]:
         started = time.perf_counter()
-        self.world = stage.world
-        number, phase = phase_of(self.episode)
-        decisions = self._decisions or phase.decisions
-        wanted = batch_at(self.episode, stage.last, BATCH)
+        decisions = self._length(self.episode)
+        wanted = self._size(self.episode, stage)
         env = stage.world.training_env(decisions, wanted)
         first, size = self.episode, min(wanted, env.batch)
         self._ids = np.empty((decisions, size), dtype=np.int64)
         self._play(env, [TRAINING_OFFSET + first + i for i in range(size)])
-        self.episode += size
+        return self._rows(stage, env.metrics(), self._updates, time.perf_counter() - started)
+
+    def _rows(self, stage: Stage, measured: Sequence[Mapping[str, float]], updates: Sequence[UpdateStats], elapsed_s: float) -> list[Row]:
+        """Rows of the batch that has just been played and learned from, which is counted by this."""
+        first = self.episode
+        self.episode += len(measured)
         shared: Row = {
-            "phase": stage.phase or number,
+            "phase": stage.phase or phase_of(first)[0],
             "backend": stage.world.backend,
-            "episode_length": decisions,
+            "episode_length": self._length(first),
             "epsilon": self.agent.epsilon,
-            "loss": mean([one.loss for one in self._updates]),
-            "q_mean": mean([one.q_mean for one in self._updates]),
-            "wall_s": (time.perf_counter() - started) / size,
+            "loss": mean([one.loss for one in updates]),
+            "q_mean": mean([one.q_mean for one in updates]),
+            "wall_s": elapsed_s / len(measured),
         }
-        return [{"episode": first + i + 1, **shared, **metrics} for i, metrics in enumerate(env.metrics())]
+        return [{"episode": first + i + 1, **shared, **metrics} for i, metrics in enumerate(measured)]
 
     def _play(self, env: BatchEnv, episodes: Sequence[int]) -> None:
         self._remembered, self._updates = 0, []

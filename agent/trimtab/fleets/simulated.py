@@ -1,14 +1,17 @@
 """The twin: a batch of simulated fleets, exact for the server model of the scenario file."""
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
 
+from trimtab.core import request_log
+from trimtab.core.branching import rows_of
 from trimtab.core.reports import LoadLog, ProbeAnswers
 from trimtab.core.request_log import F64, I64, Outcomes, RequestLog, empty_log
 from trimtab.core.scenario import Scenario
 from trimtab.errors import UsageError
-from trimtab.fleets import twin_kernels, twin_replay
+from trimtab.fleets import twin_kernels, twin_replay, twin_state
 from trimtab.fleets.base import Episodes, Mask, Oracle
 from trimtab.fleets.twin_replay import Heard, build_replay
 from trimtab.fleets.twin_state import TwinModel, TwinState, build_model, build_state
@@ -86,6 +89,17 @@ class SimulatedFleet:
 
     def lag_s(self) -> F64:
         return np.zeros(self.log.scheduled_s.shape)
+
+    def branch(self, rows: I64, requests: int) -> "SimulatedFleet":
+        """Copies of the fleets `rows` [R] as they are now, which know of the first `requests` requests only and go on by themselves."""
+        other = copy.copy(self)
+        other.scenarios = tuple(self.scenarios[row] for row in rows)
+        other._model = rows_of(self._model, rows)
+        other._state = rows_of(self._state, rows, twin_state.PER_REQUEST, requests)
+        other.log = rows_of(self.log, rows, request_log.PER_REQUEST, requests)
+        other._everybody = np.ones(other._model.slots.shape, dtype=np.bool_)
+        other._heard = None
+        return other
 
     def close(self) -> None:
         """Nothing to let go of."""

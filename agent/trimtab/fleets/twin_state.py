@@ -53,6 +53,9 @@ class TwinState(NamedTuple):
     best: npt.NDArray[np.bool_]  # [B, N] server within 1 % of the least expected completion
 
 
+PER_REQUEST: Final = frozenset({"due_s", "due_request", "error_draw", "quiet_latency_s", "best"})
+
+
 def build_model(scenarios: Sequence[Scenario]) -> TwinModel:
     """Constants of B fleets of equal size."""
     counts = np.array([[len(_faults_of(one, s.id)) for s in one.servers] for one in scenarios], dtype=np.int64)

@@ -81,6 +81,21 @@ class BatchEnv(Protocol):
     def close(self) -> None: ...
 
 
+class Branching(BatchEnv, Protocol):
+    """Episodes that can be copied: simulations alone."""
+
+    @property
+    def left(self) -> int:
+        """Decisions for which arrivals are at hand, the present one included."""
+
+    def costs_of_choices(self, tried: Mask, policy: "Policy", decisions: int, exponent: float = 1.0) -> F64:
+        """Costs of the present decision and those after it, `decisions` in all, if the present one is each of `tried` [B, S].
+
+        The cost of one is minus its reward, to the power `exponent`. `policy` makes the others, in copies of the episodes, which themselves
+        stay as they are. Not a number where not tried.  # [B, S]
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """Which environment is wanted."""
@@ -138,6 +153,14 @@ class Problem(Protocol):
     @property
     def yardsticks(self) -> tuple[str, ...]:
         """Policies whose latency is measured beside training, the strongest classical one first."""
+
+    @property
+    def branches(self) -> bool:
+        """Whether simulated episodes of this problem can be copied (`Branching`)."""
+
+    @property
+    def rollout_defaults(self) -> Mapping[str, Any]:
+        """What differs from `learner_defaults` where the network learns from rollouts."""
 
     def choices(self, task: Task) -> int:
         """Number of choices S of one decision."""

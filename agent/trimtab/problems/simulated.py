@@ -113,6 +113,8 @@ class SimulatedProblem(ABC):
     policies: ClassVar[tuple[Entry, ...]]
     backends = (BACKEND,)
     learner_defaults: Mapping[str, Any] = MappingProxyType({})
+    rollout_defaults: Mapping[str, Any] = MappingProxyType({})
+    branches = False
 
     @property
     def default_policies(self) -> tuple[str, ...]:

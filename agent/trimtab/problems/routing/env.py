@@ -3,11 +3,14 @@
 This is the pull driver, which owns time. Twin and live fleet run under the same lines.
 """
 
+import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from trimtab.core import ledger
+from trimtab.core.branching import rows_of
 from trimtab.core.ledger import Ledger, empty_ledger, record_dispatch, record_outcomes
 from trimtab.core.metrics import Flags, episode_metrics
 from trimtab.core.request_log import F64, FAILED, I64, SERVED, Outcomes, RequestLog, finished_requests
@@ -15,9 +18,11 @@ from trimtab.core.reward import RewardKind, in_system_integral, own_response
 from trimtab.core.scenario import Scenario
 from trimtab.core.tally import Key, Tallies, Tally, tally_decisions, tally_outcomes
 from trimtab.core.view import View
+from trimtab.errors import UsageError
 from trimtab.fleets.base import Episodes, Fleet, Oracle
-from trimtab.policies.base import RoutingView
-from trimtab.problems.base import Credits
+from trimtab.fleets.simulated import SimulatedFleet
+from trimtab.policies.base import Policy, RoutingView
+from trimtab.problems.base import Credits, Mask
 from trimtab.problems.routing.hearing import Hearing
 
 _NOTHING = np.zeros(0, dtype=np.int64)
@@ -117,6 +122,52 @@ class RoutingEnv:
         """What became of the requests of these episodes, the scenario of each episode, and which requests count. Call after `drain`."""
         first = self.plan.warmup
         return self._fleet.log, self._fleet.scenarios, slice(first, first + self.plan.decisions)
+
+    @property
+    def left(self) -> int:
+        return self.plan.arrivals - self._request
+
+    def costs_of_choices(self, tried: Mask, policy: Policy, decisions: int, exponent: float = 1.0) -> F64:
+        """See `problems.base.Branching`. The policy starts anew in each copy, with the same chance in all of one episode."""
+        costs = np.full(tried.shape, np.nan)
+        episode, choice = np.nonzero(tried)
+        branch = self.branch(episode, decisions)
+        policy.reset(episode)
+        view: RoutingView | None = branch.step(choice)
+        while view is not None:
+            view = branch.step(policy.select(view))
+        costs[episode, choice] = branch.cost_since(self._request, exponent)
+        return costs
+
+    def branch(self, rows: I64, requests: int) -> "RoutingEnv":
+        """Copies of the episodes `rows` [R] at this decision, which go on apart for `requests` requests; the next is the present one.
+
+        Raises UsageError where the servers are real, or where fewer requests are left.
+        """
+        if not isinstance(self._fleet, SimulatedFleet):
+            raise UsageError("live servers cannot be copied, and rollouts need copies; use --backend twin or hybrid, or --learning td")
+        last = self._request + requests
+        if requests > self.left:
+            raise UsageError(f"{requests} requests from number {self._request} on, and the episode has {self.plan.arrivals}")
+        other = copy.copy(self)
+        other.plan = replace(self.plan, warmup=0, decisions=last, closing=False)
+        other.batch = len(rows)
+        other._fleet = self._fleet.branch(rows, last)
+        other._ledger = rows_of(self._ledger, rows, ledger.PER_REQUEST, last)
+        other._slots, other._rates, other._unit_s = self._slots[rows], self._rates[rows], self._unit_s[rows]
+        other._hearing = Hearing(other._fleet, other._slots)
+        other._new, other._integral, other._tally = [], [], None
+        return other
+
+    def cost_since(self, request: int, exponent: float = 1.0) -> F64:
+        """Sum over this request and all that were sent after it of minus the reward, to a power.  # [B]
+
+        Of a twin: it fixes a request's fate when it is sent, so nothing need be waited for.
+        """
+        log = self._fleet.log
+        sent = slice(request, self._request)
+        reward, _ = own_response(log.latency_s[:, sent], log.status[:, sent], self._unit_s[:, None])
+        return np.asarray(((-reward) ** exponent).sum(axis=1))
 
     def close(self) -> None:
         """The fleet belongs to the world that made it."""

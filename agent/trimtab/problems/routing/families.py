@@ -107,11 +107,20 @@ def _general(name: str, fleet_size: int, rng: np.random.Generator) -> Scenario:
     return draw_general(name, fleet_size, len(_CLASSES), rng)
 
 
+def _mixed(name: str, fleet_size: int, rng: np.random.Generator) -> Scenario:
+    kind = str(rng.choice(tuple(_MIX), p=tuple(_MIX.values())))
+    return FAMILIES[kind].draw(name, fleet_size, rng)
+
+
+# Half of the fleets have moods, since there is most to learn; on the others the network learns when to leave well alone.
+_MIX: Final = {"grey": 0.5, "affinity": 0.15, "speeds": 0.1, "uniform": 0.05, "general": 0.2}
+
 FAMILIES: dict[str, Family] = {
     "uniform": Family("equal servers with 1-4 slots at speed 0.25-1, load 0.5-0.95", _uniform),
     "speeds": Family("servers with 1-4 slots at speeds 0.25-1 that are the same for every class, load 0.5-0.95", _speeds),
     "affinity": Family("as speeds, times 0.4-2.5 for each server and class: some servers are fast for some classes", _affinity),
     "grey": Family("as affinity, with contention 0-0.4 and servers 6 times slower for a tenth of the time, load 0.3-0.8", _grey),
+    "mixed": Family("half grey, the rest affinity, speeds, uniform and general; for training", _mixed),
     "general": Family("anything: sizes, slots, affinity, contention, all traffic, faults, load 0.3-1.1; for training", _general, SHAPES),
 }
 

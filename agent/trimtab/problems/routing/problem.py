@@ -72,6 +72,22 @@ class Routing:
             "epsilon_decisions": 300_000,
         }
     )
+    # Rollouts are so much less noisy than rewards that fewer and larger gradient steps do, and the network can be trusted more.
+    rollout_defaults: Mapping[str, Any] = MappingProxyType(
+        {
+            "hidden": 32,  # as good as 64 here, and most of the time goes into the copies' decisions
+            "rollout_exponent": 1.4,  # at 1 the mean gains a little more, and the tail of fleets without moods loses 5 to 15 %
+            "rollout_capacity": 50_000,
+            "batch": 1024,
+            "learning_rate": 1e-3,
+            "learning_rate_updates": 300,
+            "average": 0.01,
+            "epsilon_start": 0.05,
+            "trust": 0.4,
+            "lead": 0.08,
+        }
+    )
+    branches = True
     yardsticks = ("sed-online", "least-outstanding")  # the strongest, and the strongest that is blind to classes
 
     def choices(self, task: Task) -> int:
