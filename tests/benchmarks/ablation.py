@@ -4,10 +4,11 @@
     python tests/benchmarks/ablation.py --suite ablation --episodes 1200 --seeds 0-2 --jobs 2
 
 Suite `acceleration`: what a heuristic is good for: none, its action rewarded in the choice (xi H), cloned, or learned on top of (the
-defaults). Suite `ablation`: the defaults, and one change each. All play the same held-out fleets greedily, with sed-online and
-sed-moods beside them. Trainings in --out that are finished are kept, so the same command goes on where it was stopped, and more seeds
-or the other suite can be added. curves.csv holds the learning curves, fleets.csv a row for each policy and fleet, results.csv a row for
-each training, SUITE.md the table and SUITE.png the curves. With --jobs above 1 the training seconds include waiting for each other.
+defaults). Suite `ablation`: learning from rewards, and one change each; suite `rollouts`: the same for learning from rollouts. All play
+the same held-out fleets greedily, with sed-online and sed-moods beside them. Trainings in --out that are finished are kept, so the same
+command goes on where it was stopped, and more seeds or another suite can be added. curves.csv holds the learning curves, fleets.csv a
+row for each policy and fleet, results.csv a row for each training, SUITE.md the table and SUITE.png the curves. With --jobs above 1 the
+training seconds include waiting for each other.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """One training of ablation.py, in a process of its own: train, look at the policy on the way, play the held-out fleets at the end."""
 
+import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -68,15 +69,26 @@ def _reference(job: Job) -> Outcome:
 
 def _trained(job: Job, variant: Variant) -> Outcome:
     plan, problem = job.plan, variant.problem
-    learner = DQNConfig.from_dict({**problem.learner_defaults, **variant.changes})
     settings = Settings(
-        scenario=plan.scenario, backend="twin", seed=job.seed or 0, heuristic=variant.heuristic, episodes=plan.episodes, learner=learner
+        scenario=plan.scenario,
+        backend="twin",
+        seed=job.seed or 0,
+        heuristic=variant.heuristic,
+        episodes=plan.episodes,
+        learning=variant.learning,
+        learner=DQNConfig.from_dict(variant.learner),
     )
     with tempfile.TemporaryDirectory() as folder, TrainingSession(problem, settings, RunFolder(Path(folder)), "cpu") as session:
         world = problem.open(Task(plan.scenario, "twin"))
         session.start(overwrite=False)
         run = _Run(session, world, plan, LearnedPolicy(job.name, session.agent.policy_network, problem.observe))
         return run.to_end()
+
+
+def _cpu_s() -> float:
+    """CPU time of this process and of those that it has seen end, as the players of rollouts do with the last batch."""
+    own = os.times()
+    return own.user + own.system + own.children_user + own.children_system
 
 
 class _Run:
@@ -103,10 +115,10 @@ class _Run:
 
     def _advance(self, batches: Any) -> bool:
         """Train for one batch of episodes; False after the last one and its final save."""
-        started_s, cpu_s = time.perf_counter(), time.process_time()
+        started_s, cpu_s = time.perf_counter(), _cpu_s()
         rows = next(batches, None)
         self._training_s += time.perf_counter() - started_s
-        self._cpu_s += time.process_time() - cpu_s
+        self._cpu_s += _cpu_s() - cpu_s
         return rows is not None
 
     def _look(self) -> None:

@@ -32,6 +32,13 @@ class Variant:
     changes: Mapping[str, Any] = field(default_factory=dict)  # learner settings
     heuristic: str | None = None
     moods: bool = True
+    learning: str = "td"
+
+    @property
+    def learner(self) -> dict[str, Any]:
+        """Learner settings."""
+        taught = self.problem.rollout_defaults if self.learning == "rollouts" else {}
+        return {**self.problem.learner_defaults, **taught, **self.changes}
 
     @property
     def problem(self) -> Routing:
@@ -42,11 +49,16 @@ class Variant:
         """The changes as a user of train_dqn.py would write them; `-` for none."""
         words = [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in self.changes.items()]
         hints = [] if self.heuristic is None else [f"--heuristic {self.heuristic}"]
+        hints += [] if self.learning == "td" else [f"--learning {self.learning}"]
         return " ".join([*hints, *words, *([] if self.moods else ["moods zeroed"])]) or "-"
 
 
 def _change(name: str, **changes: Any) -> Variant:
     return Variant(name, changes)
+
+
+def _tried(name: str, **changes: Any) -> Variant:
+    return Variant(name, changes, learning="rollouts")
 
 
 # Cloning alone: the heuristic does not choose (heuristic_weight=0), and the margin is that of Hester et al. 2018.
@@ -75,4 +87,14 @@ ABLATION: Final = (
     _change("anchor of sed-online", anchor=LOG_DELAY),
     _change("flat network", network="mlp"),
 )
-SUITES: Final[Mapping[str, tuple[Variant, ...]]] = {"acceleration": ACCELERATION, "ablation": ABLATION}
+ROLLOUTS: Final = (
+    Variant("from rewards"),
+    _tried("rollouts (defaults)"),
+    _tried("horizon 24", rollout_horizon=24),
+    _tried("horizon 48", rollout_horizon=48),
+    _tried("latency itself", rollout_exponent=1.0),
+    _tried("full trust", trust=1.0, lead=0.0),
+    _tried("hidden 64", hidden=64),
+    _tried("half the rollouts", rollout_every=50),
+)
+SUITES: Final[Mapping[str, tuple[Variant, ...]]] = {"acceleration": ACCELERATION, "ablation": ABLATION, "rollouts": ROLLOUTS}

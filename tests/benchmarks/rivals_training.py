@@ -8,6 +8,7 @@ from pathlib import Path
 
 from trimtab.cli.progress import Bar
 from trimtab.dqn.checkpoint import save_checkpoint
+from trimtab.dqn.config import DQNConfig
 from trimtab.experiments.runs import RunFolder
 from trimtab.experiments.session import Settings, TrainingSession
 from trimtab.problems.base import Policy, Task
@@ -104,7 +105,8 @@ class Readings:
 def train_ours(scenario: str, seed: int, folder: Path, readings: Readings) -> None:
     """Train as train_dqn.py does with its defaults and --backend twin, files included, until the last reading is taken."""
     problem = build("routing")
-    settings = Settings(scenario=scenario, backend="twin", seed=seed, episodes=ENDLESS)
+    learner = DQNConfig.from_dict({**problem.learner_defaults, **problem.rollout_defaults})
+    settings = Settings(scenario=scenario, backend="twin", seed=seed, episodes=ENDLESS, learning="rollouts", learner=learner)
     choices = problem.choices(Task(scenario, "twin"))
 
     def greedy() -> Policy:

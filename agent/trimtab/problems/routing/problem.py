@@ -83,8 +83,8 @@ class Routing:
             "learning_rate_updates": 300,
             "average": 0.01,
             "epsilon_start": 0.05,
-            "trust": 0.4,
-            "lead": 0.08,
+            "trust": 0.6,
+            "lead": 0.06,
         }
     )
     branches = True
