@@ -95,6 +95,6 @@ ROLLOUTS: Final = (
     _tried("latency itself", rollout_exponent=1.0),
     _tried("full trust", trust=1.0, lead=0.0),
     _tried("hidden 64", hidden=64),
-    _tried("half the rollouts", rollout_every=50),
+    _tried("twice the rollouts", rollout_every=25),
 )
 SUITES: Final[Mapping[str, tuple[Variant, ...]]] = {"acceleration": ACCELERATION, "ablation": ABLATION, "rollouts": ROLLOUTS}

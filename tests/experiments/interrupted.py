@@ -1,7 +1,8 @@
 """Train as the command does, saving a state after every batch, and send the training process a signal at a chosen moment.
 
-One line of JSON in, the training's exit code out. The line holds `arguments` of train_dqn.py, `stderr`, the file for what it says, and
-`moment`: signal, function, "before" or "after", number of the call (from 1). A function is MODULE:QUALIFIED.NAME. Each training is a
+One line of JSON in, the training's exit code out. The line holds `arguments` of train_dqn.py, `stderr`, the file for what it says,
+`processes`, whether rollouts are played in processes of their own, and `moment`: signal, function, "before" or "after", number of the
+call (from 1). A function is MODULE:QUALIFIED.NAME. Each training is a
 fork of this process, so that torch is imported and kernels are loaded once.
 """
 
@@ -15,8 +16,9 @@ from functools import reduce
 import torch
 
 import trimtab.experiments.session  # noqa: F401 - before the forks
-from tiny_runs import shorten
+from tiny_runs import AtOnce, shorten
 from trimtab.cli.train import main
+from trimtab.experiments import rollouts
 from trimtab.problems.routing.scenario_files import load_scenario
 from trimtab.problems.routing.world import rehearse
 
@@ -48,6 +50,8 @@ def train(task):
         stderr = os.open(task["stderr"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for stream in (1, 2):
             os.dup2(stderr, stream)
+        if not task["processes"]:
+            rollouts.Workers = AtOnce
         raise_at(*task["moment"])
         os._exit(main(task["arguments"]))
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

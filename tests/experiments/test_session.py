@@ -5,15 +5,16 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tiny_runs import AGENT, LEARNER, LEARNER_ARGS, config_of, files_of, rows_without_time, same_content, shorten, write_scenario
+from tiny_runs import AGENT, BOLD, LEARNER, AtOnce, config_of, files_of, rows_without_time, same_content, shorten, words_of, write_scenario
 from trimtab.dqn.checkpoint import load_checkpoint, load_state
 from trimtab.dqn.config import DQNConfig
 from trimtab.errors import CheckpointError, FleetError, ResultsError, UsageError
-from trimtab.experiments import session
+from trimtab.experiments import rollouts, session
 from trimtab.experiments.runs import RunFolder
 from trimtab.experiments.session import Settings, TrainingSession, default_model, resumed_settings
 from trimtab.problems.routing.problem import Routing
@@ -23,9 +24,11 @@ DRIVER = Path(__file__).with_name("interrupted.py")
 EPISODES = 240
 APPEND = "trimtab.experiments.csv_log:CsvLog.append"
 STEP = "trimtab.dqn.learner:Learner.update"
+STUDY = "trimtab.dqn.learner:Learner.study"
 CHECKPOINT = "trimtab.experiments.session:save_checkpoint"
 WRITE = "torch:save"
 CREATE = "trimtab.experiments.csv_log:CsvLog.create"
+BY_ROLLOUTS = DQNConfig.from_dict({**Routing.learner_defaults, **Routing.rollout_defaults, **BOLD})
 
 
 @pytest.fixture
@@ -192,7 +195,9 @@ def test_nothing_to_resume_names_the_way_out(tiny, tmp_path):
     assert not (tmp_path / "Models").exists()
 
 
-@pytest.mark.parametrize(("key", "value"), [("seed", 7), ("scenario", "affinity-100"), ("backend", "http"), ("heuristic", "p2c")])
+@pytest.mark.parametrize(
+    ("key", "value"), [("learning", "rollouts"), ("seed", 7), ("scenario", "affinity-100"), ("backend", "http"), ("heuristic", "p2c")]
+)
 def test_a_run_is_not_resumed_as_another(tiny, tmp_path, key, value):
     folder = RunFolder(tmp_path / "Models")
     run(tiny, folder)
@@ -209,7 +214,17 @@ def test_another_thread_count_is_said(tiny, tmp_path, monkeypatch):
     assert any("threads = 1" in note for note in run(tiny, folder, resume=True).notes)
 
 
-def test_hybrid_calibrates_once_then_trains_in_the_twin_and_live(tiny, tmp_path, monkeypatch):
+def test_part_of_the_learner_s_settings_may_be_said_again(tiny, tmp_path):
+    folder = RunFolder(tmp_path / "Models")
+    run(tiny, folder)
+    assert resumed_settings(folder, {"learner": {"hidden": 8, "batch": 32}}) == tiny
+    with pytest.raises(UsageError, match="learner"):
+        resumed_settings(folder, {"learner": {"hidden": 8, "batch": 33}})
+
+
+@pytest.mark.parametrize("learning", ["td", "rollouts"])
+def test_hybrid_calibrates_once_then_trains_in_the_twin_and_live(tiny, tmp_path, monkeypatch, learning):
+    monkeypatch.setattr(rollouts, "Workers", AtOnce)
     calibrated = []
 
     class Pretended(Routing):
@@ -229,7 +244,13 @@ def test_hybrid_calibrates_once_then_trains_in_the_twin_and_live(tiny, tmp_path,
 
     monkeypatch.setattr(sys.modules[__name__], "Routing", Pretended)
     folder = RunFolder(tmp_path / "Models")
-    run(Settings(**{**vars_of(tiny), "backend": "hybrid", "episodes": 40, "live_episodes": 5}), folder)
+    config = BY_ROLLOUTS if learning == "rollouts" else tiny.learner
+    settings = Settings(
+        **{**vars_of(tiny), "backend": "hybrid", "episodes": 40, "live_episodes": 5, "learning": learning, "learner": config}
+    )
+    agent = run(settings, folder).agent
+    assert (agent.rollouts > 0) == (learning == "rollouts")
+    assert agent._replay.fill > 0.0, "live episodes are learned from rewards"
     rows = [line.split(",")[:3] for line in folder.metrics.read_text().splitlines()[1:]]
     assert rows == [[str(n), "1", "twin"] for n in range(1, 41)] + [[str(n), "4", "http"] for n in range(41, 46)]
     run(tiny, folder, resume=True)
@@ -252,11 +273,12 @@ def driver():
         assert process.wait(30) == 0
 
 
-def interrupt(driver, tmp_path, *moment, resume=False, expected=-signal.SIGKILL):
+def interrupt(driver, tmp_path, *moment, resume=False, expected=-signal.SIGKILL, learning="td", episodes=EPISODES, processes=False):
     """Train until the signal strikes; what was said on standard error."""
-    start = ["--resume"] if resume else ["--backend", "twin", "--scenario", str(tmp_path / "tiny.toml"), *LEARNER_ARGS]
-    said = tmp_path / "stderr"
-    task = {"arguments": [*start, "--episodes", str(EPISODES), "--out", str(tmp_path / "killed")], "stderr": str(said), "moment": moment}
+    learner = words_of(BOLD if learning == "rollouts" else LEARNER)
+    new = ["--backend", "twin", "--learning", learning, "--scenario", str(tmp_path / "tiny.toml"), *learner]
+    said, end = tmp_path / "stderr", ["--episodes", str(episodes), "--out", str(tmp_path / "killed")]
+    task = {"arguments": [*(["--resume"] if resume else new), *end], "stderr": str(said), "moment": moment, "processes": processes}
     driver.stdin.write(json.dumps(task) + "\n")
     driver.stdin.flush()
     code = driver.stdout.readline().strip()
@@ -294,6 +316,41 @@ def test_a_run_killed_before_its_first_state_can_be_started_again(driver, tiny, 
     assert not killed.is_taken()
     run(tiny, killed)
     assert len(rows_without_time(killed.metrics)) == 61
+
+
+def test_kill_nine_costs_nothing_that_was_learned_from_rollouts(driver, tiny, tmp_path, monkeypatch):
+    def kill(*moment, **options):
+        interrupt(driver, tmp_path, "SIGKILL", *moment, learning="rollouts", episodes=160, **options)
+
+    killed, whole = RunFolder(tmp_path / "killed"), RunFolder(tmp_path / "whole")
+    kill(STUDY, "before", 8, processes=True)  # in the middle of study, two batches under way
+    wait_for_the_end_of_all_that_write_to(tmp_path / "stderr")
+    kill(APPEND, "after", 2, resume=True)  # between two batches: rows written, their state not
+    rows, state = len(killed.metrics.read_text().splitlines()) - 1, load_state(killed.resume_state)["episode"]
+    assert rows == state + 20
+    kill(WRITE, "after", 2, resume=True)  # a new state lies beside the old one
+    kill(CHECKPOINT, "before", 1, resume=True)
+    monkeypatch.setattr(rollouts, "Workers", AtOnce)
+    settings = Settings(**{**vars_of(tiny), "learning": "rollouts", "episodes": 160, "learner": BY_ROLLOUTS})
+    run(settings, killed, resume=True)
+    assert run(settings, whole).agent.rollouts > 0
+    same_run(killed, whole)
+    assert set(files_of(killed.root)) == set(files_of(whole.root))
+
+
+def wait_for_the_end_of_all_that_write_to(path):
+    """No worker outlives the training that was killed; they inherit its standard error."""
+    give_up_s = time.monotonic() + 60.0
+    while any(writes_to(process, path) for process in Path("/proc").glob("[0-9]*")):
+        assert time.monotonic() < give_up_s
+        time.sleep(0.05)
+
+
+def writes_to(process, path):
+    try:
+        return (process / "fd" / "2").samefile(path)
+    except OSError:  # it has just ended
+        return False
 
 
 def test_control_c_keeps_the_state_and_says_how_to_go_on(driver, tiny, tmp_path):

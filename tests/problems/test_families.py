@@ -13,7 +13,7 @@ from trimtab.errors import UsageError
 from trimtab.problems.routing.families import EPISODES_A_SHAPE, FAMILIES, draw_family, draw_for_training, draw_named
 
 PLAIN = ("uniform", "speeds", "affinity", "grey")
-NAMES = (*PLAIN, "general")
+NAMES = (*PLAIN, "mixed", "general")
 
 
 def drawn(name: str, count: int = 40, fleet_size: int = 4) -> list[Scenario]:
@@ -62,6 +62,17 @@ def test_uniform_servers_are_equal_and_speeds_are_not() -> None:
     for scenario in drawn("speeds"):
         assert len({tuple(one.speed.values()) for one in scenario.servers}) == 4
         assert all(len(set(one.speed.values())) == 1 for one in scenario.servers)
+
+
+def test_half_of_the_mixed_fleets_are_grey_and_no_kind_is_missing() -> None:
+    scenarios = drawn("mixed", 300)
+    plain = [one for one in scenarios if [kind.share for kind in one.classes] == [0.6, 0.3, 0.1]]
+    grey = [one for one in plain if {fault.factor for fault in one.faults} == {6.0}]
+    assert abs(len(grey) / 300 - 0.5) < 0.1
+    equal = [one for one in plain if len({(s.slots, tuple(s.speed.values())) for s in one.servers}) == 1]
+    assert 5 <= len(equal) <= 30
+    assert abs(1.0 - len(plain) / 300 - 0.2) < 0.1, "general"
+    assert {len(one.classes) for one in scenarios} == {3}, "episodes of one batch have equally many"
 
 
 def slow_share(faults: Sequence[Fault], horizon_s: float) -> float:

@@ -48,8 +48,8 @@ def fails(place, capsys):
 
 @pytest.fixture
 def run(place, capsys):
-    """A finished run of 20 episodes in Models/."""
-    words = ["--backend", "twin", "--episodes", "20", "--scenario", str(place / "tiny.toml"), *LEARNER_ARGS]
+    """A finished run of 20 episodes in Models/, learned from rewards: its state is larger, and scripts that resume it are sooner done."""
+    words = ["--backend", "twin", "--learning", "td", "--episodes", "20", "--scenario", str(place / "tiny.toml"), *LEARNER_ARGS]
     assert train.main(words) == 0
     capsys.readouterr()
     return place / "Models"
@@ -230,8 +230,9 @@ def test_nothing_to_resume(fails):
         (["--backend", "http"], ("backend = 'twin'", "http")),
         (["--set", "hidden=16"], ("learner",)),
         (["--heuristic", "p2c"], ("heuristic = None", "p2c")),
+        (["--learning", "rollouts"], ("learning = 'td'", "rollouts")),
     ],
-    ids=["seed", "backend", "learner", "heuristic"],
+    ids=["seed", "backend", "learner", "heuristic", "learning"],
 )
 def test_a_run_is_not_resumed_as_another(fails, run, words, named):
     fails(train.main, ["--resume", *words], 2, *named)

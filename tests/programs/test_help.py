@@ -11,7 +11,8 @@ from trimtab.problems.catalogue import build
 
 SCRIPTS = {"train_dqn.py": "train", "evaluate_dqn.py": "evaluate", "visualize.py": "visualize", "app.py": "app"}
 DOCUMENTED = {
-    "train": "--problem --backend --scenario --servers --episodes --live-episodes --heuristic --resume --overwrite --out --device --seed",
+    "train": "--problem --backend --scenario --servers --episodes --live-episodes --heuristic --learning "
+    "--resume --overwrite --out --device --seed",
     "evaluate": "--model --episodes --policies --scenario --scenario-check --servers --backend --overwrite --csv --seed",
     "visualize": "--csv --out",
     "app": "--scenario --servers --policy --model --port",

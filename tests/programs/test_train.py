@@ -41,6 +41,7 @@ def test_train_in_the_twin(short, words, tmp_path, capsys):
     assert load_checkpoint(final).episode == 30
     assert [row["episode"] for row in rows_of(tmp_path / "Models")] == [str(n) for n in range(1, 31)]
     assert config_of(tmp_path / "Models")["seed"] == 4
+    assert rows_of(tmp_path / "Models")[-1]["loss"] not in ("", "nan"), "it has learned"
 
 
 def test_resume_takes_its_settings_from_the_run(short, words, tmp_path, capsys):
@@ -54,7 +55,8 @@ def test_resume_takes_its_settings_from_the_run(short, words, tmp_path, capsys):
 def test_train_with_a_heuristic_and_a_family(short, tmp_path):
     words = ["--heuristic", "sed-online", "--scenario", "family:affinity", "--out", str(tmp_path / "Models"), *LEARNER_ARGS]
     assert main(["--backend", "twin", "--episodes", "10", *words]) == 0
-    assert config_of(tmp_path / "Models")["heuristic"] == "sed-online"
+    config = config_of(tmp_path / "Models")
+    assert (config["heuristic"], config["learning"]) == ("sed-online", "td")
 
 
 def test_train_over_http(short, words, tmp_path):
@@ -86,6 +88,7 @@ def test_the_script_runs_from_any_directory(words, tmp_path):
     assert done.stdout.strip() == str(tmp_path / "Models" / "checkpoints" / "dqn_final.pth")
     assert not files_of(elsewhere)
     assert rows_of(tmp_path / "Models")[0]["episode_length"] == "150"
+    assert config_of(tmp_path / "Models")["learning"] == "rollouts", "in processes of its own"
 
 
 def test_models_go_where_the_environment_says(short, words, tmp_path, monkeypatch):

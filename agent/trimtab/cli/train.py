@@ -5,7 +5,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -161,33 +161,41 @@ def _check_words(problem: Problem, args: argparse.Namespace) -> None:
 
 def _changes(problem: Problem, args: argparse.Namespace) -> dict[str, Any]:
     """The settings that the command line names."""
-    names = ("problem", "scenario", "backend", "servers", "seed", "reward", "heuristic", "episodes", "live_episodes", "decisions", "epochs")
+    fixed = ("problem", "scenario", "backend", "servers", "seed", "reward", "heuristic", "learning")
+    names = (*fixed, "episodes", "live_episodes", "decisions", "epochs")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    learner, usual = dict(args.learner or []), dict(problem.learner_defaults)
     if args.traffic == GATEWAY or args.from_log is not None:
         given["backend"] = GATEWAY
-        usual |= LIVE
-    if not args.resume:
-        given["learning"] = _learning(problem, args, given.get("backend", problem.backends[0]), {**usual, **learner})
-        usual |= problem.rollout_defaults if given["learning"] == "rollouts" else {}
     if args.traffic == GATEWAY and not args.resume:
         given.setdefault("episodes", LIVE_EPISODES)
     if args.from_log is not None:
         given["log"] = str(args.from_log.resolve())
-    if learner or not args.resume:
-        given["learner"] = DQNConfig.from_dict({**usual, **learner}).to_dict()
-    return given
+    return given | _learner_changes(problem, args, given.get("backend", problem.backends[0]))
 
 
-def _learning(problem: Problem, args: argparse.Namespace, backend: str, learner: Mapping[str, Any]) -> str:
+def _learner_changes(problem: Problem, args: argparse.Namespace, backend: str) -> dict[str, Any]:
+    """How the run learns; of a resumed run only what is named, for the rest is what it was. Raises UsageError."""
+    named = dict(args.learner or [])
+    usual = {**problem.learner_defaults, **(LIVE if backend == GATEWAY else {})}
+    checked = DQNConfig.from_dict({**usual, **named})
+    if args.resume:
+        return {"learner": named} if named else {}
+    learning = _learning(problem, args, backend, checked)
+    more = problem.rollout_defaults if learning == "rollouts" else {}
+    return {"learning": learning, "learner": DQNConfig.from_dict({**usual, **more, **named}).to_dict()}
+
+
+def _learning(problem: Problem, args: argparse.Namespace, backend: str, learner: DQNConfig) -> str:
     """What was asked for; else rollouts, unless something was asked for that only rewards can do. Raises UsageError."""
     without = [
+        ("--from-log", args.from_log is not None),
+        ("--traffic gateway", backend == GATEWAY),
         (f"--problem {problem.id}", not problem.branches),
         (f"--backend {backend}", backend not in ("hybrid", "twin")),
         ("--heuristic", args.heuristic is not None),
         (f"--reward {args.reward}", args.reward not in (None, problem.rewards[0])),
-        ("--set anchor below 0", learner.get("anchor", -1) < 0),
-        ("--set cloning", learner.get("cloning", 0) != 0),
+        ("--set anchor below 0", learner.anchor < 0),
+        ("--set cloning", learner.cloning != 0),
     ]
     reasons = [word for word, holds in without if holds]
     if args.learning == "rollouts" and reasons:

@@ -56,8 +56,8 @@ class DQNAgent:
 
     @property
     def replay_fill(self) -> float:
-        """Part of the replay memory that is filled."""
-        return self._replay.fill
+        """Part of the memory that is filled: of rollouts, as long as nothing is learned from rewards."""
+        return self._replay.fill if self._rewarded else self._tried.fill
 
     @property
     def epsilon(self) -> float:
@@ -147,7 +147,7 @@ class DQNAgent:
 
     def study(self) -> list[UpdateStats]:
         """Make the gradient steps that rollouts have earned. Raises LearningError on divergence."""
-        due = self.rollouts // self.config.rollouts_per_update - self._studied if len(self._tried) >= self.config.batch else 0
+        due = self.rollouts // self.config.rollouts_per_update - self._studied if self._can_study else 0
         self._studied += due
         return [self._learner.study(self._sample_rollouts()) for _ in range(due)]
 
@@ -195,9 +195,13 @@ class DQNAgent:
         return values
 
     def _update(self) -> UpdateStats:
-        rollouts = self._sample_rollouts() if len(self._tried) >= self.config.batch else None
+        rollouts = self._sample_rollouts() if self._can_study else None
         self._rewarded_updates += 1
         return self._learner.update(self._sample(), self.cloning_weight, rollouts)
+
+    @property
+    def _can_study(self) -> bool:
+        return len(self._tried) >= min(self.config.batch, self.config.rollout_capacity)
 
     def _sample_rollouts(self) -> RolloutBatch:
         return self._tried.sample(self._study_rng, self.config.batch, self.policy_network.device)

@@ -77,6 +77,11 @@ class RolloutMemory:
     def __len__(self) -> int:
         return sum(min(taken, len(self._rings[servers].obs)) for servers, taken in self._taken.items())
 
+    @property
+    def fill(self) -> float:
+        """Part of the rows that is filled, over all rings."""
+        return len(self) / max(1, sum(len(ring.obs) for ring in self._rings.values()))
+
     def add(self, rollouts: Rollouts) -> None:
         """Keep these, in place of the oldest of their size."""
         servers = rollouts.obs.shape[1]
@@ -85,7 +90,7 @@ class RolloutMemory:
         places = (self._taken[servers] + np.arange(len(rollouts.obs))[-room:]) % room
         for kept, new in zip(ring, rollouts, strict=True):
             kept[places] = new[-room:]
-        self._taken[servers] += len(places)
+        self._taken[servers] += len(rollouts.obs)
 
     def sample(self, rng: np.random.Generator, batch: int, device: torch.device) -> RolloutBatch:
         """`batch` rollouts of one size, uniformly, with replacement; sizes in proportion to the rollouts they hold."""
@@ -104,7 +109,7 @@ class RolloutMemory:
         for servers, stored in state.items():
             columns = [one.numpy() for one in stored["rows"]]
             ring = self._ring(servers)
-            if columns[0].shape[1:] != ring.obs.shape[1:] or len(columns[0]) > len(ring.obs):
+            if columns[0].shape[1:] != ring.obs.shape[1:] or len(columns[0]) != min(stored["taken"], len(ring.obs)):
                 raise CheckpointError(f"stored rollouts are {columns[0].shape}, this run keeps {ring.obs.shape}; resume with its settings")
             for kept, old in zip(ring, columns, strict=True):
                 kept[: len(old)] = old

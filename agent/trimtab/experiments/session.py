@@ -57,13 +57,17 @@ class Settings:
 
 
 def resumed_settings(folder: RunFolder, changes: Mapping[str, Any]) -> Settings:
-    """The settings of the run in `folder`; `changes` may only say how far it goes and where its servers are."""
+    """The settings of the run in `folder`; `changes` may only say how far it goes and where its servers are.
+
+    Others may be named as they are stored; of the learner's, some of them.
+    """
     if not folder.resume_state.exists():
         raise CheckpointError(f"nothing to resume in {folder.root}: {folder.resume_state} is missing; start a run without --resume")
     stored = load_state(folder.resume_state)["settings"]
     free = {"episodes", "live_episodes", "servers", "epochs"}
     for key, value in changes.items():
-        if key not in free and value != stored.get(key):
+        named = {**stored[key], **value} if key == "learner" else value
+        if key not in free and named != stored.get(key):
             raise UsageError(
                 f"--resume continues a run with {key} = {stored.get(key)!r}, not {value!r}; leave the option out or start a new run"
             )

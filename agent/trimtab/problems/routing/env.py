@@ -154,7 +154,8 @@ class RoutingEnv:
         other.batch = len(rows)
         other._fleet = self._fleet.branch(rows, last)
         other._ledger = rows_of(self._ledger, rows, ledger.PER_REQUEST, last)
-        other._slots, other._rates, other._unit_s = self._slots[rows], self._rates[rows], self._unit_s[rows]
+        other._now_s, other._unit_s = self._now_s[rows], self._unit_s[rows]
+        other._slots, other._rates = self._slots[rows], self._rates[rows]
         other._hearing = Hearing(other._fleet, other._slots)
         other._new, other._integral, other._tally = [], [], None
         return other

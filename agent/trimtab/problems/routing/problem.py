@@ -76,7 +76,7 @@ class Routing:
     rollout_defaults: Mapping[str, Any] = MappingProxyType(
         {
             "hidden": 32,  # as good as 64 here, and most of the time goes into the copies' decisions
-            "rollout_exponent": 1.4,  # at 1 the mean gains a little more, and the tail of fleets without moods loses 5 to 15 %
+            "rollout_exponent": 1.4,  # at 1 the mean gains a little more, and fleets without moods lose in the tail
             "rollout_capacity": 50_000,
             "batch": 1024,
             "learning_rate": 1e-3,
