@@ -14,7 +14,7 @@ from trimtab.dqn.config import DQNConfig
 from trimtab.errors import UsageError
 from trimtab.experiments import rollouts
 from trimtab.experiments.pool import Workers
-from trimtab.experiments.rollouts import AHEAD, RolloutTrainer, Unit, played
+from trimtab.experiments.rollouts import AHEAD, FIRST, RolloutTrainer, Unit, played
 from trimtab.experiments.train import Stage, Trainer, training_columns
 from trimtab.policies.catalogue import LEARNED
 from trimtab.problems.base import Task
@@ -259,8 +259,11 @@ def test_a_choice_that_no_greedy_decision_takes_is_not_tried_out(task):
     assert played(unit_of(task, bound_factor=1.0, bound_slack=0.0, rollout_every=5)).rollouts == []
 
 
-def test_nothing_is_tried_out_whose_end_lies_beyond_the_episode(task):
-    assert played(unit_of(task, rollout_horizon=ALL + 2)).rollouts == []
+def test_a_horizon_beyond_the_episode_is_refused(task):
+    most = ALL + 1 - FIRST
+    with pytest.raises(UsageError, match=rf"rollout_horizon is {most + 1}; allowed: at most {most} in these episodes"):
+        played(unit_of(task, rollout_horizon=most + 1))
+    played(unit_of(task, rollout_horizon=most))
 
 
 def test_a_batch_is_played_alike_in_any_order(task):

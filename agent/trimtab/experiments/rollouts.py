@@ -21,6 +21,7 @@ from trimtab.dqn.config import DQNConfig
 from trimtab.dqn.inference import epsilon_greedy_choice, greedy_choice
 from trimtab.dqn.network import QNetwork, build_network
 from trimtab.dqn.rollouts import Rollouts
+from trimtab.errors import UsageError
 from trimtab.experiments.loop import play
 from trimtab.experiments.pool import Workers
 from trimtab.experiments.seeding import TRAINING_OFFSET
@@ -164,11 +165,21 @@ class Player:
         """A choice of each episode.  # [B]"""
         obs, mask = self._problem.observe(view), np.ascontiguousarray(view.available)
         values, near = self._network.earnest(obs, mask)
+        if self._decision == 0:
+            self._check_horizon()
         if self._decision >= FIRST and self._moments.take(1)[0] < 1.0 / self._config.rollout_every:
             self._try_out(obs, mask, near)
         self._decision += 1
         values = np.where(near, values, np.float32(-np.inf))
         return epsilon_greedy_choice(values, mask, self._epsilon, self._explore.take(len(obs), 2))
+
+    def _check_horizon(self) -> None:
+        """Raises UsageError where no moment of the episode has so many decisions before it."""
+        most, found = self._env.left - FIRST, self._config.rollout_horizon
+        if found > most:
+            raise UsageError(
+                f"learner setting rollout_horizon is {found}; allowed: at most {most} in these episodes; make them longer with --decisions"
+            )
 
     def _try_out(self, obs: F32, mask: Mask, near: Mask) -> None:
         """Of the choices that a greedy decision may take: what the others would lead to is nobody's question."""
