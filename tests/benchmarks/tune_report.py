@@ -114,5 +114,5 @@ def _shares(trials: Trials) -> dict[str, float]:
 def _command(trials: Trials, first: FrozenTrial) -> str:
     words = set_words(first.user_attrs[VALUES])
     options = "" if words == NOTHING else f" {words}"
-    line = f"python agent/train_dqn.py --backend twin --scenario {trials.search.scenario}{options}"
+    line = f"python agent/train_dqn.py --backend twin --learning td --scenario {trials.search.scenario}{options}"
     return f"Train with the settings of trial {first.number}:\n\n    {line}"

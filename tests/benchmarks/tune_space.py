@@ -87,7 +87,7 @@ def rounded(value: float) -> float:
 
 
 def base() -> dict[str, Any]:
-    """Every learner setting of routing as train_dqn.py has it without --set."""
+    """Every learner setting of routing as train_dqn.py --learning td has it without --set."""
     return DQNConfig.from_dict(dict(build("routing").learner_defaults)).to_dict()
 
 

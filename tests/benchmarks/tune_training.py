@@ -79,7 +79,7 @@ def reference(search: Search) -> Latencies:
 
 
 def looks(search: Search, values: Mapping[str, Any]) -> Iterator[Look]:
-    """Train as train_dqn.py --backend twin does, with the clock stopped while it is looked at.
+    """Train as train_dqn.py --backend twin --learning td does, with the clock stopped while it is looked at.
 
     Raises LearningError where the settings let it diverge.
     """

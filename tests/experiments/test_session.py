@@ -376,3 +376,13 @@ def test_the_default_model_is_the_run_s_own_then_the_reference(tmp_path):
     folder.claim(overwrite=False)
     folder.final.write_text("")
     assert default_model(folder, reference) == folder.final
+
+
+def test_rollouts_that_no_episode_is_long_enough_for_leave_the_run_before_alone(tiny, tmp_path):
+    folder = RunFolder(tmp_path / "Models")
+    run(tiny, folder)
+    before = files_of(folder.root)
+    learner = DQNConfig.from_dict({**tiny.learner.to_dict(), "rollout_horizon": 10_000})
+    with pytest.raises(UsageError, match="rollout_horizon is 10000; allowed: at most"):
+        run(Settings(**{**vars_of(tiny), "learning": "rollouts", "learner": learner}), folder, overwrite=True)
+    assert files_of(folder.root) == before

@@ -67,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
         "--decisions", type=options.positive, default=None, metavar="N", help=f"of every episode (default {lengths}, in phases)"
     )
     parser.add_argument("--live-episodes", type=options.count, default=None, metavar="N", help="fine-tuning of hybrid (default 20)")
-    parser.add_argument("--heuristic", default=None, metavar="NAME", help="policy whose action gets a bonus while learning")
+    parser.add_argument(
+        "--heuristic", default=None, metavar="NAME", help="policy whose action gets a bonus while learning; chooses --learning td"
+    )
     learning = "in the twin: from rollouts, choices tried out in copies of it, or from rewards (default rollouts where they are possible)"
     parser.add_argument("--learning", default=None, choices=LEARNING, help=learning)
     parser.add_argument("--reward", default=None, metavar="NAME", help="response (default) or integral: what a decision is paid by")

@@ -354,7 +354,7 @@ def _read(moods: Moods, in_flight: I64, oldest: I32, newer: I32, service: F64, r
 
 
 def read_moods(moods: Moods, in_flight: I64, oldest: I32, newer: I32, service_s: F64, request_class: I32, now_s: F64) -> F64:
-    """The moment of a decision, [B, S, len(COLUMNS)]; `service_s` [B, S, K] stands in for pairs that have no sample.
+    """The moment of a decision, [B, S, len(COLUMNS)]; where a pair has no sample, `service_s` [B, S, K] or what is hoped of it stands in.
 
     `in_flight` [B, S, K], `oldest` [B, S] and `newer` [B, N] are the ledger's.
     """

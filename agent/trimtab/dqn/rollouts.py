@@ -75,12 +75,13 @@ class RolloutMemory:
         self._taken: dict[int, int] = {}  # rollouts ever written, by number of choices
 
     def __len__(self) -> int:
-        return sum(min(taken, len(self._rings[servers].obs)) for servers, taken in self._taken.items())
+        # Lists, since a page of metrics may ask while another ring is made.
+        return sum(min(taken, len(self._rings[servers].obs)) for servers, taken in list(self._taken.items()))
 
     @property
     def fill(self) -> float:
         """Part of the rows that is filled, over all rings."""
-        return len(self) / max(1, sum(len(ring.obs) for ring in self._rings.values()))
+        return len(self) / max(1, sum(len(ring.obs) for ring in list(self._rings.values())))
 
     def add(self, rollouts: Rollouts) -> None:
         """Keep these, in place of the oldest of their size."""

@@ -26,7 +26,7 @@ def in_processes(work: Callable[[Unit], Result], units: Sequence[Unit], jobs: in
     pool = ProcessPoolExecutor(min(jobs, max(1, len(units))), multiprocessing.get_context("spawn"), _settle)
     places: dict[Future[Result], int] = {}
     try:
-        places = _submit(pool, work, units)
+        _submit(pool, work, units, places)
         for future in as_completed(places):
             yield places[future], future.result()
     except BrokenProcessPool as error:
@@ -57,14 +57,19 @@ class Workers:
 
     def give(self, work: Callable[[Unit], Result], unit: Unit) -> Callable[[], Result]:
         """Begin `work(unit)`, terms as for `in_processes`; calling what is returned waits for the result."""
-        with _without_interrupts():
+        with _without_interrupts(), self._in_one_line():
             future = self._pool.submit(work, unit)
-        self._given = [*(one for one in self._given if not one.done()), future]
+            self._given = [*(one for one in self._given if not one.done()), future]
         return lambda: self._result(future)
 
     def _result(self, future: Future[Result]) -> Result:
-        try:
+        with self._in_one_line():
             return future.result()
+
+    @contextmanager
+    def _in_one_line(self) -> Iterator[None]:
+        try:
+            yield
         except BrokenProcessPool as error:
             raise TrimtabError(f"one of {self._jobs} worker processes died; look for a lack of memory in the system's log") from error
 
@@ -77,14 +82,19 @@ def _abandon(waiting: Iterable[Future[Result]], processes: Iterable[multiprocess
         process.terminate()
 
 
-def _submit(pool: ProcessPoolExecutor, work: Callable[[Unit], Result], units: Sequence[Unit]) -> dict[Future[Result], int]:
+def _submit(pool: ProcessPoolExecutor, work: Callable[[Unit], Result], units: Sequence[Unit], places: dict[Future[Result], int]) -> None:
+    """Fill `places`, which must be known when Ctrl-C, put off until now, arrives."""
     with _without_interrupts():
-        return {pool.submit(work, unit): place for place, unit in enumerate(units)}
+        for place, unit in enumerate(units):
+            places[pool.submit(work, unit)] = place
 
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
     """Processes started inside never see Ctrl-C, not even while they are still importing; here it is only put off."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -78,6 +78,9 @@ class RolloutTrainer(Trainer):
         self._before = state["epsilon"], {name: one.numpy() for name, one in state["weights"].items()}
         self._now = self._present()
 
+    def require(self, world: World) -> None:
+        check_horizon(cast(Branching, world.training_env(self._length(self.episode), 1)), self.agent.config)
+
     def _stretch(self, stage: Stage) -> Iterator[list[Row]]:
         if stage.task is None:
             yield from super()._stretch(stage)
@@ -150,6 +153,14 @@ class Greedy:
         return greedy_choice(*self._network.earnest(self._problem.observe(view), np.ascontiguousarray(view.available)))
 
 
+def check_horizon(env: Branching, config: DQNConfig) -> None:
+    """Raises UsageError where no moment of an episode that has not begun has so many decisions before it."""
+    most, found = env.left - FIRST, config.rollout_horizon
+    if found > most:
+        allowed = f"allowed: at most {most} in these episodes; make them longer with --decisions"
+        raise UsageError(f"learner setting rollout_horizon is {found}; {allowed}")
+
+
 class Player:
     """Chooses as the network would, now and then by chance, and tries out choices on the way."""
 
@@ -166,20 +177,12 @@ class Player:
         obs, mask = self._problem.observe(view), np.ascontiguousarray(view.available)
         values, near = self._network.earnest(obs, mask)
         if self._decision == 0:
-            self._check_horizon()
+            check_horizon(self._env, self._config)
         if self._decision >= FIRST and self._moments.take(1)[0] < 1.0 / self._config.rollout_every:
             self._try_out(obs, mask, near)
         self._decision += 1
         values = np.where(near, values, np.float32(-np.inf))
         return epsilon_greedy_choice(values, mask, self._epsilon, self._explore.take(len(obs), 2))
-
-    def _check_horizon(self) -> None:
-        """Raises UsageError where no moment of the episode has so many decisions before it."""
-        most, found = self._env.left - FIRST, self._config.rollout_horizon
-        if found > most:
-            raise UsageError(
-                f"learner setting rollout_horizon is {found}; allowed: at most {most} in these episodes; make them longer with --decisions"
-            )
 
     def _try_out(self, obs: F32, mask: Mask, near: Mask) -> None:
         """Of the choices that a greedy decision may take: what the others would lead to is nobody's question."""

@@ -66,11 +66,12 @@ def resumed_settings(folder: RunFolder, changes: Mapping[str, Any]) -> Settings:
     stored = load_state(folder.resume_state)["settings"]
     free = {"episodes", "live_episodes", "servers", "epochs"}
     for key, value in changes.items():
-        named = {**stored[key], **value} if key == "learner" else value
-        if key not in free and named != stored.get(key):
-            raise UsageError(
-                f"--resume continues a run with {key} = {stored.get(key)!r}, not {value!r}; leave the option out or start a new run"
-            )
+        found, named = stored.get(key), value
+        if key == "learner":  # some of many: only what differs is worth saying
+            named = {name: one for name, one in value.items() if stored[key].get(name) != one}
+            found = {name: stored[key].get(name) for name in named}
+        if key not in free and named != found:
+            raise UsageError(f"--resume continues a run with {key} = {found!r}, not {named!r}; leave the option out or start a new run")
     return Settings.from_dict({**stored, **{key: value for key, value in changes.items() if key in free}})
 
 
@@ -225,6 +226,8 @@ class TrainingSession(RunSession):
 
     def _prepare(self) -> None:
         self._world = self._open(self._task)
+        if self.settings.backend == "twin":
+            self.trainer.require(self._world)
 
     def _batches(self) -> Iterator[list[Row]]:
         return self.trainer.run(self._stages())

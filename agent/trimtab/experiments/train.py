@@ -69,6 +69,9 @@ class Trainer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Become what `state_dict` copied, once the agent is what it was then."""
 
+    def require(self, world: World) -> None:
+        """Raises UsageError where this trainer cannot learn in that simulation."""
+
     def _stretch(self, stage: Stage) -> Iterator[list[Row]]:
         while self.episode < stage.last:
             yield self._batch(stage)

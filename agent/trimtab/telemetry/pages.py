@@ -122,6 +122,6 @@ _HELP = {
     "epsilon": "Share of random decisions.",
     "loss": "Mean over the last batch's gradient steps; NaN where learning broke down.",
     "q_mean": "Mean Q value over the last batch's gradient steps.",
-    "replay_fill_ratio": "Part of the replay memory that is filled.",
+    "replay_fill_ratio": "Part of the memory that is filled: of rollouts, or of rewards once any are learned from.",
     "last_batch_timestamp_seconds": "When the last batch of episodes ended, in seconds since 1970.",
 }

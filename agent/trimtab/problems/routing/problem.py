@@ -83,6 +83,7 @@ class Routing:
             "learning_rate_updates": 300,
             "average": 0.01,
             "epsilon_start": 0.05,
+            "learn_start": 1024,  # of the live decisions of a hybrid run, which may be few
             "trust": 0.6,
             "lead": 0.06,
         }

@@ -129,7 +129,7 @@ def _with_trace_path(scenario: Scenario, folder: Path) -> Scenario:
     file = scenario.traffic.file
     if file is None or _is_packaged_trace(file):
         return scenario
-    return replace(scenario, traffic=replace(scenario.traffic, file=str(folder / file)))
+    return replace(scenario, traffic=replace(scenario.traffic, file=str((folder / file).resolve())))
 
 
 # Traces
