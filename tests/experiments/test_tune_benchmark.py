@@ -175,7 +175,7 @@ def test_the_table_ranks_and_names_the_command(tmp_path, untrained):
     assert scores == sorted(scores)
     assert sum("(defaults)" in line for line in lines) == 1
     best_words = lines[2].rstrip(" |").split(" | ")[-1]
-    assert f"train_dqn.py --backend twin --scenario {tmp_path / 'tiny.toml'} {best_words}\n" in table
+    assert f"train_dqn.py --backend twin --learning td --scenario {tmp_path / 'tiny.toml'} {best_words}\n" in table
     shares = {line.split(" | ")[0][2:]: line.split(" | ")[1] for line in lines[12:] if "%" in line}
     assert set(tune_space.defaults(SPACE)) <= set(shares)
     assert TrialState.PRUNED in states(tmp_path)
