@@ -18,7 +18,7 @@ from trimtab.core.tally import Key, Tallies, Tally
 from trimtab.dqn.agent import DQNAgent
 from trimtab.dqn.chance import Uniforms
 from trimtab.dqn.config import DQNConfig
-from trimtab.dqn.inference import epsilon_greedy_choice, greedy_choice
+from trimtab.dqn.inference import epsilon_greedy_choice
 from trimtab.dqn.network import QNetwork, build_network
 from trimtab.dqn.rollouts import Rollouts
 from trimtab.errors import UsageError
@@ -27,6 +27,7 @@ from trimtab.experiments.pool import Workers
 from trimtab.experiments.seeding import TRAINING_OFFSET
 from trimtab.experiments.train import Row, Stage, Trainer
 from trimtab.policies.catalogue import LEARNED
+from trimtab.policies.learned import LearnedPolicy
 from trimtab.problems import catalogue
 from trimtab.problems.base import F32, I64, Branching, Mask, Problem, Task, World
 
@@ -135,24 +136,6 @@ def played(unit: Unit) -> Harvest:
     return Harvest(player.rollouts, env.metrics(), list(tallies))
 
 
-class Greedy:
-    """The policy that decides in copies: the network's own, as it would be deployed. So each round improves on what the last one learned.
-
-    A fixed heuristic would be cheaper. But one that tries unknown servers by itself teaches never to try them now, since it will soon.
-    """
-
-    name = LEARNED
-
-    def __init__(self, problem: Problem, network: QNetwork) -> None:
-        self._problem, self._network = problem, network
-
-    def reset(self, seeds: I64) -> None:
-        """It has no chance of its own."""
-
-    def select(self, view: Any) -> I64:
-        return greedy_choice(*self._network.earnest(self._problem.observe(view), np.ascontiguousarray(view.available)))
-
-
 def check_horizon(env: Branching, config: DQNConfig) -> None:
     """Raises UsageError where no moment of an episode that has not begun has so many decisions before it."""
     most, found = env.left - FIRST, config.rollout_horizon
@@ -167,6 +150,9 @@ class Player:
     def __init__(self, problem: Problem, env: Branching, config: DQNConfig, network: QNetwork, unit: Unit) -> None:
         self.rollouts: list[Rollouts] = []
         self._problem, self._env, self._config, self._network = problem, env, config, network
+        # The network's own policy, as it would be deployed, decides in copies: so each round improves on what the last one learned. A fixed
+        # heuristic would be cheaper, but one that tries unknown servers by itself teaches never to try them now, since it will soon.
+        self._policy = LearnedPolicy(LEARNED, network, problem.observe)
         self._epsilon = unit.epsilon
         self._explore = Uniforms(np.random.default_rng([unit.seed, _EXPLORE, unit.first]))
         self._moments = Uniforms(np.random.default_rng([unit.seed, _MOMENTS, unit.first]))
@@ -191,8 +177,8 @@ class Player:
         tried = near & (near.sum(axis=1) > 1)[:, None]
         some = tried.any(axis=1)
         if some.any():
-            policy, config = Greedy(self._problem, self._network), self._config
-            cost = self._env.costs_of_choices(tried, policy, config.rollout_horizon, config.rollout_exponent)
+            config = self._config
+            cost = self._env.costs_of_choices(tried, self._policy, config.rollout_horizon, config.rollout_exponent)
             kept = np.where(tried, cost, 0.0).astype(np.float32)
             self.rollouts.append(Rollouts(obs[some], mask[some], tried[some], kept[some]))
 
