@@ -63,8 +63,8 @@ def test_the_same_requests_from_one_process_and_from_two_workers(scenario_path, 
 
 
 def test_failures_by_kind_with_their_latency_and_without_retries(scenario_path, recorder, tmp_path):
-    recorder.behaviour.update(light="hang up", medium=503, heavy="hang")
-    done = run("--scenario", scenario_path, "-H", recorder.url, *SEED, "--http-timeout", 0.4, "--report", tmp_path / "r.json")
+    recorder.behaviour.update(light="hang up", medium=503, heavy="hang")  # and a time-out that no halt of the machine reaches
+    done = run("--scenario", scenario_path, "-H", recorder.url, *SEED, "--http-timeout", 3, "--report", tmp_path / "r.json")
     assert done.returncode == 1, done.stderr  # Locust's own code for failed requests
     assert sorted(recorder.seen) == asked_of(scheduled())  # each once: what the server did not answer is not asked again
     report = report_of(tmp_path / "r.json")
@@ -72,7 +72,7 @@ def test_failures_by_kind_with_their_latency_and_without_retries(scenario_path, 
     failed = {row["outcome"]: row["requests"] for row in report["rows"] if row["outcome"] != "served"}
     assert failed == {"connection_closed": light, "http_503": medium, "timeout": heavy}
     slowest = next(row for row in report["rows"] if row["outcome"] == "timeout")
-    assert slowest["uncorrected_seconds"]["max"] >= 0.4
+    assert slowest["uncorrected_seconds"]["max"] >= 3
     assert report["rows"][0]["requests"] == 0
     assert report["rows"][0]["corrected_seconds"] is None
 
