@@ -1,10 +1,14 @@
 """How soon is a network that learns from live traffic any good, and what do people notice of its learning?
 
     PYTHONPATH=agent python tests/benchmarks/live_learning.py --minutes 8
+    PYTHONPATH=agent python tests/benchmarks/live_learning.py --init Models/reference.pth --beside sed-online,sed-online
 
-Starts the fleet as local processes and a gateway that learns from an untrained start (`train_dqn.py --traffic gateway`), and sends it
-Locust's open loop. Every few seconds it keeps a copy of the model. Afterwards each copy plays the twin of the same scenario, greedy, on
-the same arrivals as `sed-online` and `least-outstanding`.
+Starts the fleet as local processes and a gateway that learns (`train_dqn.py --traffic gateway`), from an untrained start or from a model,
+and sends it Locust's open loop. Every few seconds it keeps a copy of the model. Afterwards each copy plays the twin of the same scenario,
+greedy, on the same arrivals as `sed-online` and `least-outstanding`.
+
+With --beside, gateways of classical policies are sent the same traffic afterwards, one after the other, and learning is compared with
+each over every 30 s. The first of them is compared with the others too, so that a policy that is named twice shows what is chance.
 
 Writes `live.csv` (what clients saw, every 10 s), `models.csv` (each copy) and `live_learning.png`, and prints from when on the network
 beat `least-outstanding` and matched `sed-online`: the first of three copies in a row whose mean latency, in paired episodes, was lower
@@ -35,7 +39,8 @@ from matplotlib.ticker import LogLocator, NullFormatter
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(Path(__file__).parent)]
 
-from measuring import print_machine  # noqa: E402 - found through the path set above
+from live_windows import BESIDE_S, Total, Window, read_totals, windows, worst_beside  # noqa: E402 - found through the path set above
+from measuring import print_machine  # noqa: E402
 
 from trimtab.errors import TrimtabError  # noqa: E402
 from trimtab.experiments.evaluate import evaluate  # noqa: E402
@@ -43,24 +48,10 @@ from trimtab.fleets.local import free_ports  # noqa: E402
 from trimtab.problems.base import Policy, Task  # noqa: E402
 from trimtab.problems.routing.problem import Routing  # noqa: E402
 
-WINDOW_S = 10.0
 MOST_FAILED = 0.01
 IN_A_ROW = 3
 RIVALS = ("sed-online", "least-outstanding")
 END_S = 60.0
-
-
-class Window(NamedTuple):
-    """What clients saw in WINDOW_S seconds; times in seconds since the first request, or of latency."""
-
-    time_s: float
-    requests: int
-    failed: int
-    mean_latency_ms: float
-
-    @property
-    def failed_share(self) -> float:
-        return self.failed / self.requests if self.requests else 0.0
 
 
 class Copy(NamedTuple):
@@ -72,7 +63,7 @@ class Copy(NamedTuple):
 
 def main() -> int:
     args = parsed()
-    print_machine("learning from live traffic, from an untrained start")
+    print_machine(f"learning from live traffic, from {args.init or 'an untrained start'}")
     if args.out.exists():
         if not args.overwrite:
             sys.exit(f"{args.out} exists; replace it with --overwrite, or name another folder with --out")
@@ -80,12 +71,15 @@ def main() -> int:
     (args.out / "models").mkdir(parents=True)
     with learning(args) as url:
         drive(args, url)
-    windows = list(read_windows(args.out / "locust_stats_history.csv"))
+    totals = read_totals(args.out / "locust_stats_history.csv")
+    beside = [(name, totals_beside(args, name, place)) for place, name in enumerate(args.beside)]
+    seen = windows(totals)
     rivals, copies = evaluated(args)
-    write_csv(args.out / "live.csv", ("time_s", "requests", "failed", "mean_latency_ms"), windows)
+    write_csv(args.out / "live.csv", ("time_s", "requests", "failed", "mean_latency_ms"), seen)
     write_models(args.out / "models.csv", rivals, copies)
-    draw(args.out / "live_learning.png", windows, rivals, copies)
-    return told(windows, rivals, copies)
+    draw(args.out / "live_learning.png", seen, rivals, copies)
+    tell_beside(totals, beside)
+    return told(seen, rivals, copies)
 
 
 def parsed() -> argparse.Namespace:
@@ -96,6 +90,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--copy-every", type=float, default=5.0, metavar="S", help="between copies of the model (default 5)")
     parser.add_argument("--episodes", type=int, default=20, help="that each copy plays in the twin (default 20)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--init", type=Path, default=None, metavar="MODEL", help="begin with its weights (default: untrained)")
+    names = "policies, with commas, that are sent the same traffic afterwards"
+    parser.add_argument("--beside", type=lambda text: text.split(","), default=[], metavar="NAME,...", help=names)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="learner setting, as of train_dqn.py")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "Models" / "runs" / "live_learning", metavar="DIR")
     parser.add_argument("--overwrite", action="store_true", help="replace what is in --out")
@@ -108,13 +105,21 @@ def learning(args: argparse.Namespace) -> Iterator[str]:
     (port,) = free_ports(1)
     words = ["--traffic", "gateway", "--port", str(port), "--episodes", "1000000", "--metrics-port", "0", "--seed", str(args.seed)]
     words += ["--scenario", args.scenario, "--out", str(args.out / "run"), *(word for one in args.set for word in ("--set", one))]
+    words += [] if args.init is None else ["--init", str(args.init)]
+    with serving("train_dqn.py", words, port) as url:
+        yield url
+
+
+@contextmanager
+def serving(program: str, words: Sequence[str], port: int) -> Iterator[str]:
+    """A program of agent/ with a gateway at this port, while the block runs; the gateway's address."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it, and so would its children
-    process = subprocess.Popen([sys.executable, str(REPOSITORY / "agent" / "train_dqn.py"), *words])
+    process = subprocess.Popen([sys.executable, str(REPOSITORY / "agent" / program), *words])
     try:
         wait_until_ready(process, f"http://127.0.0.1:{port}")
         yield f"http://127.0.0.1:{port}"
         if process.poll() is not None:
-            sys.exit(f"the learner ended with {process.returncode}; see what it said above")
+            sys.exit(f"{program} ended with {process.returncode}; see what it said above")
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(END_S)
@@ -133,12 +138,8 @@ def wait_until_ready(process: "subprocess.Popen[bytes]", url: str) -> None:
 
 def drive(args: argparse.Namespace, url: str) -> None:
     """Send the traffic, and keep copies of the model, named by their time in tenths of a second."""
-    words = ["--headless", "--only-summary", "-t", f"{round(60 * args.minutes)}s", "--targets", url, "--scenario", args.scenario]
-    words += ["--seed", str(args.seed), "--csv", str(args.out / "locust"), "--csv-full-history", "--exit-code-on-error", "0"]
-    words += [] if args.rate is None else ["--rate", str(args.rate)]
-    locust = [sys.executable, "-m", "locust", "-f", str(REPOSITORY / "load" / "locustfile.py"), *words]
     live, written = args.out / "run" / "checkpoints" / "live.pth", 0
-    with subprocess.Popen(locust, cwd=REPOSITORY) as process:
+    with subprocess.Popen(locust(args, url, "locust"), cwd=REPOSITORY) as process:
         started_s = time.monotonic()
         while process.poll() is None:
             if (now := live.stat().st_mtime_ns) != written:
@@ -147,17 +148,31 @@ def drive(args: argparse.Namespace, url: str) -> None:
             time.sleep(args.copy_every)
 
 
-def read_windows(path: Path) -> Iterator[Window]:
-    """Differences of Locust's running totals, which it writes about once a second."""
-    with path.open(newline="") as lines:
-        rows = [row for row in csv.DictReader(lines) if row["Name"] == "Aggregated"]
-    first_s, last = float(rows[0]["Timestamp"]), (0.0, 0, 0, 0.0)
-    for row in rows:
-        count = int(row["Total Request Count"])
-        now = (float(row["Timestamp"]) - first_s, count, int(row["Total Failure Count"]), count * float(row["Total Average Response Time"]))
-        if now[0] - last[0] >= WINDOW_S and count > last[1]:
-            yield Window(now[0], count - last[1], now[2] - last[2], (now[3] - last[3]) / (count - last[1]))
-            last = now
+def locust(args: argparse.Namespace, url: str, name: str) -> list[str]:
+    """The command that sends the traffic; its rows go to files that begin with `name`."""
+    words = ["--headless", "--only-summary", "-t", f"{round(60 * args.minutes)}s", "--targets", url, "--scenario", args.scenario]
+    words += ["--seed", str(args.seed), "--csv", str(args.out / name), "--csv-full-history", "--exit-code-on-error", "0"]
+    words += [] if args.rate is None else ["--rate", str(args.rate)]
+    return [sys.executable, "-m", "locust", "-f", str(REPOSITORY / "load" / "locustfile.py"), *words]
+
+
+def totals_beside(args: argparse.Namespace, policy: str, place: int) -> list[Total]:
+    """What the same traffic met at a gateway of that policy, over a fleet of its own."""
+    (port,) = free_ports(1)
+    words = ["--policy", policy, "--port", str(port), "--seed", str(args.seed), "--scenario", args.scenario]
+    with serving("app.py", words, port) as url:
+        subprocess.run(locust(args, url, f"beside_{place}"), cwd=REPOSITORY, check=True)
+    return read_totals(args.out / f"beside_{place}_stats_history.csv")
+
+
+def tell_beside(totals: Sequence[Total], beside: Sequence[tuple[str, Sequence[Total]]]) -> None:
+    """Learning against each of the others, and the first of those against the rest."""
+    named = [("learning", totals), *beside]
+    for place, (name, mine) in enumerate(named[:2]):
+        for other, theirs in named[place + 1 :]:
+            found = worst_beside(mine, theirs)
+            at = f"at worst {found.ratio - 1:+.1%} over {BESIDE_S:g} s, which end at {found.time_s:.0f} s"
+            print(f"{name} against {other}, same traffic: mean {found.whole - 1:+.1%}; {at}")
 
 
 def evaluated(args: argparse.Namespace) -> tuple[dict[str, np.ndarray], list[Copy]]:

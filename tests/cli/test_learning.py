@@ -95,3 +95,22 @@ def test_a_resumed_run_keeps_what_it_had(had, other, words, tmp_path, capsys):
     assert train.main([*resume, "--episodes", "7", "--learning", had, *LEARNER_ARGS]) == 0
     assert len((tmp_path / "metrics" / "training_metrics.csv").read_text().splitlines()) == 8
     assert config_of(tmp_path)["learning"] == had
+
+
+@pytest.fixture
+def trained(words, tmp_path):
+    """A model with caution of its own."""
+    assert train.main([*words, "--set", "trust=0.9", "--set", "lead=0.5"]) == 0
+    return RunFolder(tmp_path).final
+
+
+def test_a_model_that_is_begun_with_brings_its_shape_and_its_caution(trained, tmp_path):
+    learner = settings_of(f"--traffic gateway --init {trained} --set lead=0.25", tmp_path).learner
+    assert (learner.hidden, learner.trust, learner.lead) == (8, 0.9, 0.25)
+
+
+def test_a_model_that_is_begun_with_has_one_shape_only(trained, tmp_path, capsys):
+    before = sorted(tmp_path.rglob("*"))
+    assert train.main(["--backend", "twin", "--init", str(trained), "--set", "hidden=9", "--out", str(tmp_path), "--overwrite"]) == 2
+    assert f"learner setting hidden is 9 and {trained} has 8; leave it out of --set" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before

@@ -5,7 +5,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 TRAFFIC: Final = ("internal", "gateway")
 GATEWAY: Final = "gateway"
 LIVE_EPISODES: Final = 200  # of 500 decisions each: ten minutes at 170 requests/s
+SHAPE: Final = ("network", "hidden", "dueling", "anchor")
+CAUTION: Final = ("trust", "lead", "bound_factor", "bound_slack")
 LEARNING: Final = ("rollouts", "td")
 BACKENDS: Final = ("hybrid", "twin", "http")
 EXAMPLES = """\
@@ -39,6 +41,7 @@ EXAMPLES = """\
   python agent/train_dqn.py --backend http --servers http://localhost:8081,http://localhost:8082,...
   python agent/train_dqn.py --resume                         go on where the last run stopped
   python agent/train_dqn.py --traffic gateway                learn from the requests that people send to localhost:8080
+  python agent/train_dqn.py --traffic gateway --init Models/reference.pth --out Models/runs/tuned
   python agent/train_dqn.py --from-log Models/decisions --out Models/runs/offline
   python agent/train_dqn.py --heuristic sed-online --set n_step=5 --out Models/runs/heuristic"""
 
@@ -74,6 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--learning", default=None, choices=LEARNING, help=learning)
     parser.add_argument("--reward", default=None, metavar="NAME", help="response (default) or integral: what a decision is paid by")
     parser.add_argument("--set", dest="learner", type=options.learner_setting, action="append", metavar="KEY=VALUE", help="learner setting")
+    parser.add_argument(
+        "--init", type=Path, default=None, metavar="MODEL", help="begin with a trained model's weights, such as Models/reference.pth"
+    )
     parser.add_argument("--out", type=Path, default=None, metavar="DIR", help="where the run is written (default Models)")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true", help="continue the run in --out")
@@ -172,6 +178,8 @@ def _changes(problem: Problem, args: argparse.Namespace) -> dict[str, Any]:
         given.setdefault("episodes", LIVE_EPISODES)
     if args.from_log is not None:
         given["log"] = str(args.from_log.resolve())
+    if args.init is not None:
+        given["init"] = str(args.init.resolve())
     return given | _learner_changes(problem, args, given.get("backend", problem.backends[0]))
 
 
@@ -179,12 +187,24 @@ def _learner_changes(problem: Problem, args: argparse.Namespace, backend: str) -
     """How the run learns; of a resumed run only what is named, for the rest is what it was. Raises UsageError."""
     named = dict(args.learner or [])
     usual = {**problem.learner_defaults, **(LIVE if backend == GATEWAY else {})}
-    checked = DQNConfig.from_dict({**usual, **named})
+    inherited = _inherited(problem, args.init, named) if args.init is not None else {}
+    checked = DQNConfig.from_dict({**usual, **inherited, **named})
     if args.resume:
         return {"learner": named} if named else {}
     learning = _learning(problem, args, backend, checked)
     more = problem.rollout_defaults if learning == "rollouts" else {}
-    return {"learning": learning, "learner": DQNConfig.from_dict({**usual, **more, **named}).to_dict()}
+    return {"learning": learning, "learner": DQNConfig.from_dict({**usual, **more, **inherited, **named}).to_dict()}
+
+
+def _inherited(problem: Problem, model: Path, named: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that a model brings along: its network's shape, and how far it is trusted. Raises UsageError where another is `named`."""
+    from trimtab.dqn.checkpoint import load_checkpoint
+
+    config = load_checkpoint(model, problem=problem.id, observation=problem.features).config.to_dict()
+    for name in SHAPE:
+        if named.get(name, config[name]) != config[name]:
+            raise UsageError(f"learner setting {name} is {named[name]!r} and {model} has {config[name]!r}; leave it out of --set")
+    return {name: config[name] for name in (*SHAPE, *CAUTION)}
 
 
 def _learning(problem: Problem, args: argparse.Namespace, backend: str, learner: DQNConfig) -> str:

@@ -86,6 +86,10 @@ class DQNAgent:
         optimizer: dict[str, Any] = self._learner.state_dict()["optimizer"]
         return optimizer
 
+    def adopt(self, network: QNetwork) -> None:
+        """Begin with the weights of a trained network. Raises CheckpointError where its shape is another."""
+        self._learner.adopt(network)
+
     def act(self, obs: F32, mask: Bool, explore: bool, heuristic_actions: I64 | None = None) -> I64:
         """Choose a server per stream: obs [B, S, F], mask [B, S] with at least one True in each row -> [B] int64.
 

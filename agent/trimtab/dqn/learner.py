@@ -18,7 +18,7 @@ from trimtab.dqn.network import QNetwork, build_network
 from trimtab.dqn.replay import Batch
 from trimtab.dqn.rollouts import RolloutBatch, advantage_loss
 from trimtab.dqn.targets import td_target
-from trimtab.errors import UsageError
+from trimtab.errors import CheckpointError, UsageError
 
 # A CPU batch is cut in two and each half differentiated by a thread of its own: 13.6 ms a step of 1024 rows on two cores, where
 # one thread takes 18.8. Threads inside torch's operations spin while they wait, and collapse when servers use the cores too. The
@@ -150,6 +150,18 @@ class Learner:
             self.average.load_state_dict(state["average"])
         self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.updates = state["updates"]
+
+    def adopt(self, network: QNetwork) -> None:
+        """Every network becomes a copy of this one. Raises CheckpointError where its shape is another."""
+        weights = network.state_dict()
+        try:
+            for own in (self.online, self.target, self.average):
+                if own is not None:
+                    own.load_state_dict(weights)
+        except RuntimeError as error:
+            raise CheckpointError(
+                "the model's network has another shape than this run's; leave network, hidden and dueling out of --set"
+            ) from error
 
     def _td_target(self, batch: Batch) -> Tensor:
         with torch.no_grad():

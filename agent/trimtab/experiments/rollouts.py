@@ -68,6 +68,9 @@ class RolloutTrainer(Trainer):
     def __init__(self, problem: Problem, agent: DQNAgent, seed: int, choices: int, decisions: int | None = None) -> None:
         super().__init__(problem, agent, seed, decisions=decisions)
         self._choices = choices
+        self.refresh()
+
+    def refresh(self) -> None:
         self._now = self._before = self._present()
 
     def state_dict(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 
 from trimtab.core.tally import Tallies
 from trimtab.dqn.agent import DQNAgent
-from trimtab.dqn.checkpoint import Checkpoint, load_state, save_checkpoint, save_state
+from trimtab.dqn.checkpoint import Checkpoint, load_checkpoint, load_network, load_state, save_checkpoint, save_state
 from trimtab.dqn.config import DQNConfig
 from trimtab.errors import CheckpointError, UsageError
 from trimtab.experiments.csv_log import CsvLog
@@ -46,6 +46,7 @@ class Settings:
     learner: DQNConfig = field(default_factory=DQNConfig)
     log: str | None = None  # folder of recorded decisions that are learned from; None: decisions of its own
     epochs: int = 1  # how often the log is gone through
+    init: str | None = None  # checkpoint whose weights it begins with; None: weights of chance
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"servers": list(self.servers), "learner": self.learner.to_dict()}
@@ -123,6 +124,9 @@ class RunSession(ABC):
         """Claim the folder for a new run and save its first state. Nothing is touched where that is refused or no server answers."""
         self.folder.require_free(overwrite=overwrite)
         self._prepare()
+        if self.settings.init is not None:
+            self._begin_with(Path(self.settings.init))
+        self._make_room(overwrite=overwrite)
         self.folder.claim(overwrite=overwrite)
         self._is_ours = True
         self.folder.write_config({**self.settings.to_dict(), **self._described()})
@@ -177,9 +181,17 @@ class RunSession(ABC):
     def _prepare(self) -> None:
         """Open what decisions come from, or refuse; files are not touched yet."""
 
+    def _make_room(self, *, overwrite: bool) -> None:  # noqa: B027 -- most runs keep nothing beside their folder's own files
+        """Delete what a run that is replaced has left, or refuse."""
+
     @abstractmethod
     def _batches(self) -> Iterator[list[Row]]:
         """Rows as they come. The state may be saved at every yield."""
+
+    def _begin_with(self, path: Path) -> None:
+        """Raises CheckpointError where the model there is none of this problem, or of another shape."""
+        found = load_checkpoint(path, problem=self.problem.id, observation=self.problem.features)
+        self.agent.adopt(load_network(found, self._choices))
 
     def _described(self) -> dict[str, Any]:
         """What config.json says of where decisions come from."""
@@ -214,6 +226,10 @@ class TrainingSession(RunSession):
         hint = None if settings.heuristic is None else problem.build_policy(settings.heuristic)
         self.trainer = self._trainer(problem, hint)
         self._world: World
+
+    def _begin_with(self, path: Path) -> None:
+        super()._begin_with(path)
+        self.trainer.refresh()
 
     @property
     def where(self) -> str:

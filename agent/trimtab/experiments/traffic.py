@@ -106,8 +106,6 @@ class TrafficSession(RunSession):
         return self.settings.episodes
 
     def start(self, *, overwrite: bool) -> None:
-        self.folder.require_free(overwrite=overwrite)
-        _forget_log(self.folder, overwrite=overwrite)
         super().start(overwrite=overwrite)
         self.publish()
 
@@ -122,6 +120,9 @@ class TrafficSession(RunSession):
 
     def _prepare(self) -> None:
         """The gateway comes later: it needs the first model, and that a folder."""
+
+    def _make_room(self, *, overwrite: bool) -> None:
+        _forget_log(self.folder, overwrite=overwrite)
 
     def _batches(self) -> Iterator[list[Row]]:
         reader = self._open_log()

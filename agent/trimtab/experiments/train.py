@@ -69,6 +69,9 @@ class Trainer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Become what `state_dict` copied, once the agent is what it was then."""
 
+    def refresh(self) -> None:
+        """Take note of an agent that begins with other weights than it was made with."""
+
     def require(self, world: World) -> None:
         """Raises UsageError where this trainer cannot learn in that simulation."""
 
