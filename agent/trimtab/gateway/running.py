@@ -17,6 +17,7 @@ from trimtab.gateway.classes import ClassMatcher
 from trimtab.gateway.control import create_control, own_paths
 from trimtab.gateway.decider_metrics import DeciderCollector, OnTrial
 from trimtab.gateway.deciders import Deciding
+from trimtab.gateway.decision_times import TimedDecider
 from trimtab.gateway.forward import Balancer
 from trimtab.gateway.guard import Decider
 from trimtab.gateway.health import HealthBook, HealthConfig
@@ -47,15 +48,19 @@ def build_balancer(
     *,
     health: HealthConfig | None = None,
 ) -> Balancer:
-    """Router, health, budget, counts, window and scores of one gateway, on the monotonic clock; a `canary` of the decider's is judged."""
+    """Router, health, budget, counts, window and scores of one gateway, on the monotonic clock; a `canary` of the decider's is judged.
+
+    The router's decider is the given one with a clock around it, so that no gateway decides without its decisions being timed.
+    """
     servers, classes, now_s = len(scenario.servers), len(scenario.classes), time.monotonic()
-    router = Router(scenario, decider, limits.in_flight, observer)
+    counts = GatewayCounts(scenario.server_ids, scenario.class_names, decider.names)
+    router = Router(scenario, TimedDecider(decider, counts.decision_times), limits.in_flight, observer)
     return Balancer(
         router=router,
         health=HealthBook(servers, health or HealthConfig(), on_return=router.forget),
         budget=RetryBudget(),
         matcher=matcher,
-        counts=GatewayCounts(scenario.server_ids, scenario.class_names, decider.names),
+        counts=counts,
         window=Window(servers, classes, now_s),
         scores=Scores(decider.names, scenario.fleet_service_s(), now_s, canary),
         clock=time.monotonic,

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from trimtab.core.request_log import F64, I64
 from trimtab.core.tally import LATENCY_EDGES_S
+from trimtab.gateway.decision_times import DECISION_EDGES_S, DecisionTimes
 from trimtab.telemetry.counts import ALL, SERVERS_SHOWN, buckets
 
 NONE: Final = "none"
@@ -45,6 +46,7 @@ class GatewayCounts:
         self.servers, self.classes = tuple(servers), tuple(classes)
         self.deciders = tuple(dict.fromkeys(deciders))
         self._decider = {name: place for place, name in enumerate(self.deciders)}
+        self.decision_times = DecisionTimes(self.deciders)
         shape = len(self.servers), len(self.classes)
         self.totals = Totals(
             requests=np.zeros((shape[0] + 1, shape[1] + 1, len(CODE_CLASSES)), dtype=np.int64),
@@ -118,6 +120,7 @@ class GatewayCollector(Collector):
         """All families; counters are there from the start, at 0, for a rate needs a first value."""
         yield self._requests()
         yield self._decisions()
+        yield self._decision_times()
         retries = dict(zip(RETRY_RESULTS, self._counts.totals.retries.tolist(), strict=True))
         yield _counter("retries", "Retries by how they ended, and those that the budget refused.", "result", retries)
         refusals = dict(zip(REFUSAL_REASONS, self._counts.totals.refusals.tolist(), strict=True))
@@ -144,6 +147,12 @@ class GatewayCollector(Collector):
             for server, row in zip(self._servers, self._by_server(totals), strict=True):
                 for name, count in zip(self._counts.classes, row.tolist(), strict=True):
                     family.add_metric((decider, server, name), count)
+        return family
+
+    def _decision_times(self) -> Metric:
+        family = HistogramMetricFamily("trimtab_gateway_decision_seconds", "Time that a decision took, by who chose.", labels=("decider",))
+        for name, took in self._counts.decision_times.read():
+            family.add_metric((name,), buckets(DECISION_EDGES_S, took.counts), took.total_s)
         return family
 
     def _latency(self) -> Metric:
