@@ -93,8 +93,11 @@ ROLLOUTS: Final = (
     _tried("horizon 24", rollout_horizon=24),
     _tried("horizon 48", rollout_horizon=48),
     _tried("latency itself", rollout_exponent=1.0),
+    _tried("latency squared", rollout_exponent=2.0),
     _tried("full trust", trust=1.0, lead=0.0),
     _tried("hidden 64", hidden=64),
-    _tried("twice the rollouts", rollout_every=25),
+    _tried("twice the rollouts", rollout_every=50),
+    _tried("half the rollouts", rollout_every=200),
+    _tried("a quarter of the steps", rollouts_per_update=256, learning_rate_updates=150),
 )
 SUITES: Final[Mapping[str, tuple[Variant, ...]]] = {"acceleration": ACCELERATION, "ablation": ABLATION, "rollouts": ROLLOUTS}

@@ -68,10 +68,10 @@ class DQNConfig:
     lead: float = 0.08  # with an anchor: a greedy choice leaves the least expected cost only for a gain of this x (1 + that cost)
     bound_factor: float = 1.5  # with an anchor: choices of expected cost up to factor x the least + slack are open to a greedy choice
     bound_slack: float = 0.5  # in units of the reward
-    rollout_every: int = 50  # decisions between the moments at which choices are tried out, on average
+    rollout_every: int = 100  # decisions between the moments at which choices are tried out, on average
     rollout_horizon: int = 96  # requests over which what a choice leads to is counted
     rollout_exponent: float = 1.0  # a decision that costs x counts x to this power in rollouts: above 1 the tail of latency weighs more
-    rollouts_per_update: int = 256  # rollouts that earn one gradient step
+    rollouts_per_update: int = 64  # rollouts that earn one gradient step
     rollout_capacity: int = 100_000  # rollouts kept
     average: float = 0.0  # share of the online weights that enter the averaged network at each update, which decides greedily; 0: none
 

@@ -80,7 +80,7 @@ class Routing:
             "rollout_capacity": 50_000,
             "batch": 1024,
             "learning_rate": 1e-3,
-            "learning_rate_updates": 300,
+            "learning_rate_updates": 600,
             "average": 0.01,
             "epsilon_start": 0.05,
             "learn_start": 1024,  # of the live decisions of a hybrid run, which may be few
@@ -120,7 +120,7 @@ class Routing:
 
     def policy_list(self) -> list[tuple[str, str]]:
         rows = [(one.name, f"{one.kind}: {one.summary}") for one in catalogue.CATALOGUE]
-        return [(catalogue.LEARNED, "learned: the model of --model"), *rows]
+        return [(catalogue.LEARNED, f"learned: {catalogue.LEARNED_SUMMARY}"), *rows]
 
     def open(self, task: Task) -> World:
         reward = reward_kind(task.reward)
