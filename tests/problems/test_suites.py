@@ -39,6 +39,14 @@ def test_a_file_of_your_own(tmp_path):
     assert suite.entries == (Entry("uniform", "equal", "equal servers", 1.0), Entry("p", "g", "l", 3.0))
 
 
+def test_groups_may_be_explained(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(f'problem = "routing"\nscenarios = [{ONE}]\n[groups]\nequal = "nothing to learn"')
+    assert load_suite(str(path)).groups == {"equal": "nothing to learn"}
+    twin = load_suite("twin")
+    assert set(twin.groups) == {one.group for one in twin.entries}
+
+
 def test_an_unknown_suite_suggests_one():
     with pytest.raises(UsageError, match=r"did you mean twin\?.*--suite list"):
         load_suite("twins")
@@ -52,6 +60,8 @@ def test_an_unknown_suite_suggests_one():
         ('problem = "routing"\nscenarios = []', "with at least one"),
         (f'problem = "routing"\nscenarios = [{ONE}]\nmore = 1', "more; allowed"),
         (f'problem = "routing"\nscenarios = [{ONE}, {ONE}]', "'uniform' stands twice"),
+        (f'problem = "routing"\nscenarios = [{ONE}]\n[groups]\nother = "x"', "allowed: a line of text for any of equal"),
+        (f'problem = "routing"\ngroups = {{ equal = 1 }}\nscenarios = [{ONE}]', "allowed: a line of text"),
         ('problem = "routing"\nscenarios = [{ id = "uniform" }]', "is no scenario of a suite"),
         ('problem = "routing"\nscenarios = ["uniform"]', "is no scenario of a suite"),
         ('problem = "routing"\nscenarios = [{ id = "a", group = "g", label = "l", cost = 0 }]', "a cost above 0"),

@@ -42,7 +42,7 @@ def test_a_suite_becomes_a_scoreboard(suite, tmp_path, capsys):
     assert {one.name for one in (tmp_path / "board").iterdir()} == {"scoreboard.csv", "scoreboard.md", "scoreboard.png", "report.html"}
     text = (tmp_path / "board" / "scoreboard.md").read_text()
     assert "| tiny |" in text
-    assert "| family:speeds:2 |" in text
+    assert "| number 1 (family:speeds:2) |" in text
 
 
 def test_several_processes_write_the_rows_of_one(suite, tmp_path):

@@ -3,6 +3,7 @@
 import math
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -13,7 +14,7 @@ from trimtab.cli.visualize import main as visualize
 from trimtab.experiments.details import COLUMNS, beside
 from trimtab.report.csv_files import read_results, results_in
 from trimtab.report.details import details_of
-from trimtab.report.share_figures import departures, share_drawing
+from trimtab.report.share_figures import _in_bands, departures, share_drawing
 from trimtab.report.subjects import Subject, featured, line_styles, subjects
 from trimtab.report.timeline_figures import OTHERS, fault_spans, timeline_drawing
 
@@ -63,12 +64,12 @@ def drawn(tiny, out, *words):
 
 def test_each_section_is_there_where_its_data_are(tiny, tmp_path):
     crash, calm = (str(tiny / f"evaluation_{name}.csv") for name in ("crash", "calm"))
-    both = ["What was run", "Evaluation", "Latency of single requests", "Who gets the requests"]
-    assert HEADINGS.findall(drawn(tiny, tmp_path / "calm", "--csv", calm)) == both
+    both = ["Which policy when", "What was run", "Evaluation", "Latency of single requests", "Who gets the requests"]
+    assert HEADINGS.findall(drawn(tiny, tmp_path / "calm", "--csv", calm)) == [*both, "Glossary"]
     text = drawn(tiny, tmp_path / "all", "--csv", crash, calm, "--scoreboard", crash)
-    assert HEADINGS.findall(text) == [*both, "Faults over time", "Headroom map"]
+    assert HEADINGS.findall(text) == [*both, "Faults over time", "Headroom map", "Glossary"]
     alone = drawn(tiny, tmp_path / "board", "--scoreboard", crash)
-    assert HEADINGS.findall(alone) == ["What was run", "Headroom map"]
+    assert HEADINGS.findall(alone) == ["Which policy when", "What was run", "Headroom map", "Glossary"]
     for page in (text, alone):
         for target in re.findall(r'href="#(.*?)"', page):
             assert f'id="{target}"' in page
@@ -78,7 +79,8 @@ def test_each_section_is_there_where_its_data_are(tiny, tmp_path):
 
 def test_an_evaluation_alone_has_no_section_about_requests(tiny, tmp_path):
     (tmp_path / "evaluation.csv").write_bytes((tiny / "evaluation_crash.csv").read_bytes())
-    assert HEADINGS.findall(drawn(tiny, tmp_path / "o", "--csv", str(tmp_path / "evaluation.csv"))) == ["What was run", "Evaluation"]
+    found = HEADINGS.findall(drawn(tiny, tmp_path / "o", "--csv", str(tmp_path / "evaluation.csv")))
+    assert found == ["Which policy when", "What was run", "Evaluation", "Glossary"]
 
 
 def test_the_page_has_the_kind_of_every_policy_and_the_pooled_quantiles(tiny, tmp_path):
@@ -195,6 +197,16 @@ def test_a_large_fleet_s_timeline_shows_the_faulty_server_and_the_others_as_one(
     monkeypatch.setattr("trimtab.report.timeline_figures._legend", lambda _figure, _axes, servers, _faulty: seen.append(servers))
     assert_good(timeline_drawing(pd.DataFrame(rows, columns=COLUMNS["timeline"]), Subject("s", "twin", ("p2c",), "1 episode")))
     assert seen == [["server-9", OTHERS]]
+
+
+def test_a_large_fleet_of_ranks_is_shown_in_ten_bands():
+    frame = shares(100)
+    frame["server"] = frame["server"].str.replace("server-", "rank-")
+    bands = _in_bands(frame)
+    assert bands["server"].tolist()[:2] == ["rank-1 to 10", "rank-11 to 20"]
+    assert bands["decisions"].to_numpy() == pytest.approx([90 + 9 * 10 / 99, *[10 * 10 / 99] * 9])
+    assert bands["capacity_share"].to_numpy() == pytest.approx(np.full(10, 0.1))
+    assert_good(share_drawing(frame, Subject("s", "twin", ("dqn",), "1 episode")))
 
 
 def test_shares_of_a_family_are_by_rank_and_the_caption_says_so(tmp_path):

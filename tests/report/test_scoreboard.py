@@ -20,12 +20,11 @@ FACTORS = {"p2c": 4.0, "round-robin": 8.0, "sed-online": 2.0, "dqn": 1.5, "oracl
 GOLDEN = """\
 **Headroom map, 4 episodes a policy**
 
-| scenario | best class-blind, ms | best classical, ms | sed-online, ms | dqn, ms | oracle-moods, ms | oracle-greedy, ms \
-| dqn vs sed-online | dqn vs best classical | gap to oracle-moods closed | gap to oracle-greedy closed |
-| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
-| s | p2c 100 | sed-online 50.0 | 50.0 | 37.5 | 50.0 | 25.0 | -25.0 % [-25.0, -25.0] better | -25.0 % [-25.0, -25.0] better \
-|  | 50 % [50, 50] |
+| scenario | best class-blind, ms | best classical, ms | sed-online, ms | dqn, ms | oracle-moods, ms | oracle-greedy, ms |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: |
+| s | p2c 100 | sed-online 50.0 | 50.0 | 37.5 | 50.0 | 25.0 |
 """
+VERDICTS = "| s | sed-online | 0.750 [0.750, 0.750] better | 0.750 [0.750, 0.750] better |\n"
 
 
 def rows(policy, means, scenario="s", **columns):
@@ -152,19 +151,34 @@ def test_all_scenarios_together_come_first():
 def test_markdown_of_a_small_board():
     board = scoreboard(small())
     assert scoreboard_markdown(board).startswith(GOLDEN)
-    assert [grid.title for grid in scoreboard_grids(board)] == ["Headroom map, 4 episodes a policy", "p99 latency, ms"]
+    assert VERDICTS in scoreboard_markdown(board)
+    assert [grid.title for grid in scoreboard_grids(board)] == [
+        "Headroom map, 4 episodes a policy",
+        "dqn against the others, ratio of mean costs",
+        "Share of the gap to the oracles that dqn closes",
+        "p99 latency, ms",
+    ]
+
+
+def test_a_board_of_classical_policies_has_neither_verdicts_nor_gaps():
+    frame = small()
+    board = scoreboard(frame[frame["policy"].isin(["p2c", "sed-online"])])
+    headroom, tails = scoreboard_grids(board)
+    assert headroom.head == ("scenario", "best class-blind, ms", "best classical, ms", "sed-online, ms")
+    assert tails.title == "p99 latency, ms"
+    assert scoreboard_drawing(board).png.startswith(b"\x89PNG")
 
 
 def test_errors_and_tails_are_shown():
     frame = pd.concat([small(), rows("thompson", LUCK, error_rate=0.001, p99_latency_ms=123.4)], ignore_index=True)
-    headroom, tails = scoreboard_grids(scoreboard(frame))
+    headroom, *_, tails = scoreboard_grids(scoreboard(frame))
     assert headroom.body[0][2] == "thompson 27.0 (0.1 % failed)"
     assert tails.body[0][2:4] == ("thompson 123", "n/a")
 
 
 def test_a_loss_of_more_than_the_gap_is_not_shown_to_the_digit():
-    (headroom, *_), line = scoreboard_grids(scoreboard(small(dqn=3.5))), scoreboard_csv(scoreboard(small(dqn=3.5))).splitlines()[1]
-    assert headroom.body[0][-1] == "below -100 %"
+    grids, line = scoreboard_grids(scoreboard(small(dqn=3.5))), scoreboard_csv(scoreboard(small(dqn=3.5))).splitlines()[1]
+    assert grids[2].body[0][-1] == "below -100 %"
     assert "-1.5" in line.split(",")
 
 
@@ -177,7 +191,11 @@ def test_csv_has_a_line_a_scenario_and_blanks_where_nothing_was_measured():
 
 def test_the_summary_counts_words():
     said = summary(scoreboard(pd.concat([small(), small("t", dqn=10.0)])))
-    assert "Against sed-online, dqn is better on 1, worse on 1 and not found different on 0 of 2 scenarios." in said
+    assert "Against sed-online, dqn is better on 1, worse on 1 and a difference is not shown on 0 of 2 scenarios" in said
+    assert "it takes 0.75 (s) to 5.00 (t) times as long." in said
+    one = summary(scoreboard(small(thompson=1.0)))
+    assert one.startswith("dqn is worse than thompson, the best classical policy here: it takes 1.500 ")
+    assert "dqn is better than sed-online, the yardstick" in one
     frame = small()
     assert summary(scoreboard(frame[frame["policy"] != "dqn"])).startswith("dqn was not evaluated")
 

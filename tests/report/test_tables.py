@@ -1,6 +1,7 @@
 """Tables against values computed by hand."""
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -8,9 +9,9 @@ import pytest
 
 from trimtab.errors import ResultsError
 from trimtab.experiments.statistics import Interval, bootstrap_interval
-from trimtab.report.columns import signed_percent, with_bounds
+from trimtab.report.columns import ratio, said, signed_percent, with_bounds
 from trimtab.report.comparison import evaluation_tables, twin_against_live
-from trimtab.report.tables import Grid, as_html, as_markdown, as_text, evaluation_grid, fitted_grid, text_width, twin_grid
+from trimtab.report.tables import NO_BREAK, Grid, as_html, as_markdown, as_text, evaluation_grid, fitted_grid, text_width, twin_grid
 
 NAN = math.nan
 
@@ -95,7 +96,7 @@ def test_text_markdown_and_html_hold_the_same_cells(small):
     grid = evaluation_grid(table)
     assert grid.head == ("policy", "mean latency, ms", "mean latency vs dqn", "error rate, %")
     assert grid.body[1][3] == "n/a", "a blank column is not measured, not zero"
-    for text in (as_text(grid), as_markdown(grid), as_html(grid)):
+    for text in (as_text(grid), as_markdown(grid), as_html(grid).replace(NO_BREAK, " ")):
         for cell in (cell for row in grid.body for cell in row):
             assert cell in text
         assert "s on twin, 5 episodes per policy" in text
@@ -106,6 +107,44 @@ def test_text_columns_are_aligned(small):
     head, rule = lines[1], lines[2]
     assert len(head) == len(rule)
     assert all(len(line) <= len(rule) for line in lines[3:6])
+
+
+def test_sections_lines_and_folds_of_a_table():
+    grid = Grid("t", ("a", "b"), (("x", "1\n2"), ("y", "3"), ("z", "4")), sections=("one", "one", "<two>"), folded=True, worded=True)
+    text = as_html(grid)
+    assert text.startswith("<details><summary>t</summary>")
+    assert re.findall(r"<span>(.*?)</span>", text) == ["one", "&lt;two&gt;"]
+    assert "<td>1<br>2</td>" in text
+    assert "| x | 1<br>2 |" in as_markdown(grid)
+    assert "<details" not in as_html(Grid("t", ("a",), (("x",),)))
+
+
+@pytest.mark.parametrize(
+    ("percent", "text"),
+    [
+        (Interval(-28, -222, 4), "0.720 [0.000, 1.040]"),
+        (Interval(-8.1, -9, -7.2), "0.919 [0.910, 0.928]"),
+        (Interval(276, 211, 356), "3.76 [3.11, 4.56]"),
+        (Interval(10, NAN, NAN), "1.10 [n/a]"),
+    ],
+)
+def test_a_ratio_s_interval_ends_at_nothing(percent, text):
+    assert ratio(percent) == text
+
+
+def test_a_latency_cannot_fall_by_more_than_all_of_it():
+    assert signed_percent(Interval(-28, -222, 4), -100) == "-28 % [-100, +4]"
+    assert signed_percent(Interval(-28, -222, 4)) == "-28 % [-222, +4]"
+
+
+def test_what_was_not_shown_is_not_called_equal():
+    assert [said(word) for word in ("better", "worse", "no difference", "reference", "")] == [
+        "better",
+        "worse",
+        "not shown",
+        "reference",
+        "",
+    ]
 
 
 def test_markup_in_names_is_escaped():

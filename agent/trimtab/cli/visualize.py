@@ -12,7 +12,7 @@ from trimtab.paths import models_dir
 from trimtab.problems.suites import load_suite
 
 if TYPE_CHECKING:
-    from trimtab.report.html import BoardFile
+    from trimtab.report.scoreboard import Naming
 
 EXAMPLES = """\
 python agent/visualize.py
@@ -74,14 +74,15 @@ def _draw(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     # Imported here: pandas, scipy and matplotlib take seconds, and --help or a mistyped option should not wait for them.
     from trimtab.report.csv_files import results_in
-    from trimtab.report.writing import write_report, write_scoreboard
+    from trimtab.report.writing import read_scoreboard, write_report, write_scoreboard
 
     csv_files = options.csv or ([] if options.scoreboard else results_in(models_dir() / "metrics"))
     out = _out(options) or csv_files[0].parent / "plots"
-    board = _board(options) if options.scoreboard else None
+    naming = _naming(options)
+    board = read_scoreboard(options.scoreboard, naming) if options.scoreboard else None
     for path in write_scoreboard(board, out) if board else []:
         print(f"wrote {path}")
-    written = write_report(csv_files, out, _command_line(options), options.reference, board)
+    written = write_report(csv_files, out, _command_line(options), options.reference, board, naming)
     print(f"wrote {len(written) - 1} figures into {out}")
     print(f"wrote {written[-1]}")
     return 0
@@ -119,12 +120,15 @@ def _explain(model: Path, scenario: str | None, out: Path) -> None:
         print(f"wrote {path}")
 
 
-def _board(options: argparse.Namespace) -> "BoardFile":
-    from trimtab.report.scoreboard import Naming
-    from trimtab.report.writing import read_scoreboard
+def _naming(options: argparse.Namespace) -> "Naming":
+    """Groups and labels of the suite, and what the scenarios' own files and families say about themselves."""
+    from trimtab.problems.routing.families import FAMILIES
+    from trimtab.problems.routing.scenario_files import list_scenarios
+    from trimtab.report.scoreboard import FAMILY, Naming
 
     suite = load_suite(options.suite or "twin")
-    return read_scoreboard(options.scoreboard, Naming({one.id: (one.group, one.label) for one in suite.entries}))
+    families = {f"{FAMILY}{name}": one.doc for name, one in FAMILIES.items()}
+    return Naming({one.id: (one.group, one.label) for one in suite.entries}, suite.groups, dict(list_scenarios()) | families)
 
 
 def _command_line(options: argparse.Namespace) -> str:

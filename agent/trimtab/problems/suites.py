@@ -4,7 +4,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ class Suite:
     name: str
     problem: str
     entries: tuple[Entry, ...]
+    groups: Mapping[str, str] = field(default_factory=dict)  # what a group is about, in a line; a group may have none
 
 
 def load_suite(name_or_path: str) -> Suite:
@@ -69,7 +70,8 @@ def _read(path: Path) -> Suite:
 
 def _suite(table: Mapping[str, Any], path: Path) -> Suite:
     problem, listed = table.get("problem"), table.get("scenarios")
-    if set(table) != {"problem", "scenarios"} or not isinstance(problem, str) or not isinstance(listed, list) or not listed:
+    complete = {"problem", "scenarios"} <= set(table) <= {"problem", "scenarios", "groups"}
+    if not complete or not isinstance(problem, str) or not isinstance(listed, list) or not listed:
         found = ", ".join(table) or "nothing"
         raise ScenarioError(f'{path} holds {found}; allowed: problem = "routing" and scenarios = [...] with at least one; correct the file')
     entries = tuple(_entry(one, path) for one in listed)
@@ -77,7 +79,14 @@ def _suite(table: Mapping[str, Any], path: Path) -> Suite:
     twice = next((one for one in ids if ids.count(one) > 1), None)
     if twice is not None:
         raise ScenarioError(f"{path}: scenario {twice!r} stands twice; each counts once; remove one of them")
-    return Suite(path.stem, problem, entries)
+    return Suite(path.stem, problem, entries, _groups(table.get("groups", {}), entries, path))
+
+
+def _groups(named: Any, entries: tuple[Entry, ...], path: Path) -> Mapping[str, str]:
+    known = {one.group for one in entries}
+    if not isinstance(named, Mapping) or not set(named) <= known or not all(isinstance(line, str) for line in named.values()):
+        raise ScenarioError(f"{path}: groups is {named!r}; allowed: a line of text for any of {', '.join(sorted(known))}; correct it")
+    return named
 
 
 def _entry(one: Any, path: Path) -> Entry:

@@ -76,10 +76,29 @@ def with_bounds(interval: Interval) -> str:
     return f"{number(interval.estimate, digits)} [{number(interval.low, digits)}, {number(interval.high, digits)}]"
 
 
-def signed_percent(interval: Interval) -> str:
-    """A difference as `-8.1 % [-9.0, -7.2]`, with one decimal below 100 and none above."""
+def ratio(interval: Interval) -> str:
+    """A relative difference in percent as the ratio that it comes from: -8.1 % is `0.919 [0.910, 0.928]`.
+
+    A bound below zero is written as 0: a wide interval may reach there, costs cannot.
+    """
+    one = Interval(*(1 + value / 100 for value in (interval.estimate, interval.low, interval.high)))
+    if not one.bounded:
+        return with_bounds(one)
+    digits = 3 if one.high < 2 else decimals_for(one.high)
+    return f"{number(one.estimate, digits)} [{number(max(0.0, one.low), digits)}, {number(one.high, digits)}]"
+
+
+def said(word: str) -> str:
+    """A verdict of `experiments.statistics` as people read it: that nothing was shown does not mean that there is nothing."""
+    return "not shown" if word == "no difference" else word
+
+
+def signed_percent(interval: Interval, least: float = -math.inf) -> str:
+    """A difference as `-8.1 % [-9.0, -7.2]`, with one decimal below 100 and none above; bounds below `least` are written as that."""
     if not math.isfinite(interval.estimate):
         return NOT_MEASURED
+    if interval.bounded:
+        interval = Interval(interval.estimate, max(least, interval.low), interval.high)
     digits = 1 if max(abs(value) for value in (interval.estimate, interval.low, interval.high) if math.isfinite(value)) < 100 else 0
     bounds = f"{interval.low:+.{digits}f}, {interval.high:+.{digits}f}" if interval.bounded else NOT_MEASURED
     return f"{interval.estimate:+.{digits}f} % [{bounds}]"

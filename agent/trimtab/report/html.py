@@ -4,7 +4,7 @@ import base64
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
@@ -14,36 +14,13 @@ from trimtab.report.comparison import EvaluationTable, TwinComparison
 from trimtab.report.csv_files import EVALUATION_COMMAND, TRAINING_COMMAND, Results
 from trimtab.report.details import Details
 from trimtab.report.drawing import Drawing
-from trimtab.report.scoreboard import Scoreboard
-from trimtab.report.scoreboard_tables import scoreboard_grids, summary
-from trimtab.report.tables import as_html, evaluation_grid, twin_grid, with_kinds
+from trimtab.report.glossary import glossary
+from trimtab.report.guide import Guide, guide_html
+from trimtab.report.scoreboard import Naming
+from trimtab.report.scoreboard_tables import scoreboard_grids
+from trimtab.report.style import STYLE
+from trimtab.report.tables import as_html, evaluation_grid, fact_table, twin_grid, with_kinds
 from trimtab.report.training_figures import phase_name
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #1b1b1b; --paper: #ffffff; --soft: #5b5b5b; --line: #d5d5d5; --head: #f2f2f2; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --paper: #161616; --soft: #a6a6a6; --line: #3c3c3c; --head: #232323; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 76rem; padding: 1rem; color: var(--ink); background: var(--paper);
-  font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
-a { color: inherit; } nav a { display: inline-block; margin-right: 1rem; }
-figure { margin: 1.5rem 0; }
-figure img { display: block; width: 100%; min-width: 42rem; max-width: 58rem;
-  height: auto; background: #fff; border: 1px solid var(--line); }
-figcaption, .note, footer { color: var(--soft); font-size: .9rem; max-width: 58rem; }
-.wide { overflow-x: auto; margin-top: 1rem; }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-weight: 600; padding: .3rem 0; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-thead th { background: var(--head); white-space: normal; vertical-align: bottom; }
-tbody th { font-weight: 500; position: sticky; left: 0; background: var(--paper); }
-.facts th, .facts td { white-space: normal; overflow-wrap: break-word; text-align: left; vertical-align: top; }
-.facts th { position: static; min-width: 7rem; max-width: 22rem; }
-pre { overflow-x: auto; background: var(--head); padding: .6rem; border-radius: 4px; }
-@media (max-width: 40rem) { .facts th, .facts td { display: block; border-bottom: 0; } .facts td { padding-left: 1.5rem; } }
-@media print { .wide { overflow: visible; } }
-"""
 
 
 @dataclass(frozen=True)
@@ -52,7 +29,7 @@ class BoardFile:
 
     path: Path
     rows: int
-    board: Scoreboard
+    guide: Guide
     drawing: Drawing
 
 
@@ -72,6 +49,13 @@ class Contents:
     config: Mapping[str, object] | None = None
     explained: Sequence[Drawing] = ()
     explained_commands: Sequence[str] = ()
+    guide: Guide | None = None  # of the results' evaluation rows, where the board is not about the same scenarios
+    naming: Naming = field(default_factory=Naming)
+
+    @property
+    def guides(self) -> list[Guide]:
+        """Of the results, and of the board."""
+        return [one for one in (self.guide, None if self.board is None else self.board.guide) if one is not None]
 
     @property
     def drawings(self) -> list[Drawing]:
@@ -85,6 +69,7 @@ class Contents:
 def page(contents: Contents) -> str:
     """The whole page, sections in the order in which data flow; a section without data is left out."""
     sections = [
+        ("guide", "Which policy when", guide_html(contents.guides)),
         ("run", "What was run", _what_was_run(contents)),
         ("learning", "Learning", _figures(contents.learning)),
         ("explained", "What it learned", _figures(contents.explained)),
@@ -94,6 +79,7 @@ def page(contents: Contents) -> str:
         ("faults", "Faults over time", _figures(contents.details.timelines)),
         ("headroom", "Headroom map", _headroom(contents.board)),
         ("twin", "Twin against live", _twin(contents)),
+        ("glossary", "Glossary", _glossary(contents)),
     ]
     present = [section for section in sections if section[2]]
     links = "".join(f'<a href="#{key}">{title}</a>' for key, title, _ in present)
@@ -115,9 +101,11 @@ def _what_was_run(contents: Contents) -> str:
         facts += _training_facts(results.training)
     if results.evaluation is not None:
         facts += _evaluation_facts(results.evaluation)
-    parts = [_facts("Files and what they hold", facts)]
+    parts = [fact_table("Files and what they hold", facts)]
     if contents.config is not None:
-        parts.append(f"<details><summary>Configuration of the run</summary>{_facts('config.json', _flattened(contents.config))}</details>")
+        parts.append(
+            f"<details><summary>Configuration of the run</summary>{fact_table('config.json', _flattened(contents.config))}</details>"
+        )
     return "\n".join(parts)
 
 
@@ -166,8 +154,7 @@ def _latency(details: Details) -> str:
 def _headroom(one: BoardFile | None) -> str:
     if one is None:
         return ""
-    note = f'<p class="note">{escape(summary(one.board))}</p>'
-    return "\n".join([note, _figure(one.drawing), *(as_html(grid) for grid in scoreboard_grids(one.board))])
+    return "\n".join([_figure(one.drawing), *(as_html(grid) for grid in scoreboard_grids(one.guide.board))])
 
 
 def _twin(contents: Contents) -> str:
@@ -180,6 +167,13 @@ def _twin(contents: Contents) -> str:
     return "\n".join([caption, *(as_html(twin_grid(comparison)) for comparison in contents.comparisons), _figures(contents.twin)])
 
 
+def _glossary(contents: Contents) -> str:
+    """Of the policies and scenarios of the guides, in their order."""
+    rows = [row for one in contents.guides for row in one.board.rows]
+    policies = dict.fromkeys(choice.policy for one in contents.guides for choice in one.regret.choices)
+    return glossary(policies, dict.fromkeys(row.scenario for row in rows), contents.naming) if rows else ""
+
+
 def _figures(drawings: Sequence[Drawing]) -> str:
     return "\n".join(_figure(drawing) for drawing in drawings)
 
@@ -189,11 +183,6 @@ def _figure(drawing: Drawing) -> str:
     title, caption = escape(drawing.title), escape(drawing.caption)
     image = f'<div class="wide" tabindex="0"><img alt="{title}" src="data:image/png;base64,{data}"></div>'
     return f'<figure id="{escape(drawing.name)}">{image}\n<figcaption><strong>{title}.</strong> {caption}</figcaption></figure>'
-
-
-def _facts(title: str, facts: Sequence[tuple[str, str]]) -> str:
-    rows = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in facts)
-    return f'<div class="wide" tabindex="0"><table class="facts"><caption>{escape(title)}</caption><tbody>{rows}</tbody></table></div>'
 
 
 def _flattened(config: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:

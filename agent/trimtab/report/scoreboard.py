@@ -68,6 +68,13 @@ class ScoreRow:
     contenders: Mapping[str, Contender]  # by role
     comparisons: Mapping[str, Comparison]  # of the learned policy, by rival's role
     closed: Mapping[str, Interval]  # share of the gap from the best classical to an oracle that the learned policy closes, by oracle
+    heading: str = ""  # the group and what it is about
+
+    @property
+    def best(self) -> Contender:
+        """The best that can be deployed: the best classical or the learned policy."""
+        able = [self.contenders[role] for role in (CLASSICAL, LEARNED) if role in self.contenders]
+        return min(able, key=lambda one: (math.isnan(one.cost_ms.estimate), one.cost_ms.estimate))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +101,27 @@ class Naming:
     """How scenarios are called and grouped: (group, label) by id; others go by their id."""
 
     by_id: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)  # what a group is about, in a line
+    summaries: Mapping[str, str] = field(default_factory=dict)  # what a scenario is about, in a line, by id
 
     def of(self, scenario: str) -> tuple[str, str]:
         """Group and label."""
         return self.by_id.get(scenario, ("", scenario))
 
+    def summary(self, scenario: str) -> str:
+        """What it is about; a family with a size, `family:grey:16`, goes by the family; empty where nobody knows."""
+        family, _, size = scenario.rpartition(":")
+        known = self.summaries.get(scenario) or (f"{self.summaries[family]}; {size} servers" if family in self.summaries else "")
+        return known or (self.of(scenario)[1] if scenario in self.by_id else "")
+
+    def group(self, name: str) -> str:
+        """A group's heading: its name and what it is about."""
+        return f"{name}: {self.groups[name]}" if name in self.groups else name
+
 
 def catalogue_kinds() -> dict[str, str]:
     """The kind of every known policy, by name."""
-    return {one.name: str(one.kind) for one in catalogue.CATALOGUE} | {LEARNED: "learned"}
+    return {one.name: str(one.kind) for one in (*catalogue.CATALOGUE, *catalogue.PROXIES)} | {LEARNED: "learned"}
 
 
 def scoreboard(frame: pd.DataFrame, naming: Naming | None = None, kinds: Mapping[str, str] | None = None) -> Scoreboard:
@@ -113,7 +132,7 @@ def scoreboard(frame: pd.DataFrame, naming: Naming | None = None, kinds: Mapping
     known = catalogue_kinds() if kinds is None else kinds
     costs = with_costs(frame, known)
     groups = list(costs.groupby(["scenario", "backend"], sort=False))
-    tables = [_paired(part) for _, part in groups]
+    tables = [paired(part) for _, part in groups]
     best = [_roles(str(key[0]), _means(table), known) for (key, _), table in zip(groups, tables, strict=True)]
     words = {rival: _comparisons(tables, [one.get(rival) for one in best]) for rival in RIVALS}
     rows = [
@@ -152,9 +171,9 @@ def _least(cost: Mapping[str, float], names: Sequence[str]) -> str:
     return min(names, key=lambda name: (math.isnan(cost[name]), cost[name]))
 
 
-def _paired(part: pd.DataFrame) -> pd.DataFrame:
-    """Costs # [episodes, policies]"""
-    return part.pivot(index=_EPISODE, columns="policy", values=COST)
+def paired(part: pd.DataFrame, column: str = COST) -> pd.DataFrame:
+    """Costs, or another column # [episodes, policies]"""
+    return part.pivot(index=_EPISODE, columns="policy", values=column)
 
 
 def _means(table: pd.DataFrame) -> dict[str, float]:
@@ -188,13 +207,15 @@ def _row(
         label,
         group,
         len(table),
-        {role: _contender(part, roles[role]) for role in ROLES if role in roles},
+        {role: contender(part, roles[role]) for role in ROLES if role in roles},
         {rival: one for rival, one in compared.items() if one is not None},
         {oracle: gap_closed(table, roles[CLASSICAL], oracle) for oracle in ORACLES if oracle in table.columns},
+        naming.group(group),
     )
 
 
-def _contender(part: pd.DataFrame, policy: str) -> Contender:
+def contender(part: pd.DataFrame, policy: str) -> Contender:
+    """What `policy` reached; `part` are the rows of one scenario on one backend, with their costs."""
     own = part[part["policy"] == policy]
     tail = own[P99_LATENCY.column] if P99_LATENCY.column in own else pd.Series(dtype="float64")
     p99 = float(tail.mean()) if len(tail) and bool(tail.notna().all()) else float("nan")

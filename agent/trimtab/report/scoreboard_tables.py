@@ -4,10 +4,11 @@ import csv
 import io
 import math
 from collections import Counter
+from collections.abc import Sequence
 
 from trimtab.experiments.csv_log import Cell, cell_text
 from trimtab.experiments.statistics import Interval
-from trimtab.report.columns import decimals_for, number, signed_percent, with_bounds
+from trimtab.report.columns import decimals_for, number, ratio, said, with_bounds
 from trimtab.report.scoreboard import (
     BLIND,
     CLASSICAL,
@@ -28,29 +29,55 @@ from trimtab.report.tables import Grid, as_markdown
 MISSING = ""
 
 
-def scoreboard_markdown(board: Scoreboard) -> str:
-    """All tables of the scoreboard."""
-    return "\n\n".join(as_markdown(grid) for grid in scoreboard_grids(board)) + "\n"
+def scoreboard_markdown(board: Scoreboard, first: Sequence[Grid] = ()) -> str:
+    """`first`, then all tables of the scoreboard."""
+    return "\n\n".join(as_markdown(grid) for grid in (*first, *scoreboard_grids(board))) + "\n"
 
 
 def scoreboard_grids(board: Scoreboard) -> list[Grid]:
-    """Headroom map, tails, and the aggregates where there are any."""
-    grids = [_headroom(board), _tails(board)]
-    return [*grids, _aggregates(board.fleets)] if board.fleets else grids
+    """Costs, verdicts, gaps, tails, and the aggregates where there are any."""
+    grids = [_headroom(board)]
+    if any(row.comparisons for row in board.rows):
+        grids.append(_verdicts(board))
+    if any(math.isfinite(closed.estimate) for row in board.rows for closed in row.closed.values()):
+        grids.append(_gaps(board))
+    grids.append(_tails(board))
+    return [*grids, *_aggregates(board)] if board.fleets else grids
 
 
 def summary(board: Scoreboard) -> str:
-    """How often the learned policy is better, worse or neither than each rival, in a sentence each."""
-    counts = [(rival, Counter(row.comparisons[rival].word for row in board.rows if rival in row.comparisons)) for rival in RIVALS]
-    told = [
-        f"Against {rival}, {LEARNED} is better on {words['better']}, worse on {words['worse']} and not found different on "
-        f"{words['no difference']} of {words.total()} scenarios."
-        for rival, words in counts
-        if words.total()
-    ]
+    """How often the learned policy is better, worse or neither than each rival, and between which bounds, in a sentence each."""
+    told = [one for one in (_counted(board, rival) for rival in reversed(RIVALS)) if one]
     if not told:
         return f"{LEARNED} was not evaluated; each scenario's line names the classical policies to use."
-    return " ".join([*told, f"Where {LEARNED} is not better, nothing here speaks for it: use the classical policy that the line names."])
+    advice = f"Where {LEARNED} is not better on the scenario that you have, take the classical policy that its line names."
+    return " ".join([*told, advice])
+
+
+def _counted(board: Scoreboard, rival: str) -> str:
+    rows = [row for row in board.rows if rival in row.comparisons]
+    if not rows:
+        return ""
+    if len(rows) == 1:
+        return _single(rows[0], rival)
+    words = Counter(said(row.comparisons[rival].word) for row in rows)
+    rows.sort(key=lambda row: row.comparisons[rival].difference.estimate)
+    low, high = (f"{1 + row.comparisons[rival].difference.estimate / 100:.2f} ({row.scenario})" for row in (rows[0], rows[-1]))
+    whom = "the best classical policy of each scenario" if rival == CLASSICAL else rival
+    told = (
+        f"Against {whom}, {LEARNED} is better on {words['better']}, worse on {words['worse']} and a difference is not shown on "
+        f"{len(rows) - words['better'] - words['worse']} of {len(rows)} scenarios"
+    )
+    return f"{told}; it takes {low} to {high} times as long."
+
+
+def _single(row: ScoreRow, rival: str) -> str:
+    policy, one = row.contenders[rival].policy, row.comparisons[rival]
+    if rival == YARDSTICK and row.contenders[CLASSICAL].policy == YARDSTICK:
+        return ""  # said already
+    word = one.word if one.word in ("better", "worse") else "not shown to be better or worse"
+    rank = "the best classical policy here" if rival == CLASSICAL else "the yardstick"
+    return f"{LEARNED} is {word} than {policy}, {rank}: it takes {ratio(one.difference)} times as long."
 
 
 def scoreboard_csv(board: Scoreboard) -> str:
@@ -64,57 +91,95 @@ def scoreboard_csv(board: Scoreboard) -> str:
 
 
 def _headroom(board: Scoreboard) -> Grid:
-    head = (
-        "scenario", *(f"{role}, ms" for role in ROLES), *(f"{LEARNED} vs {rival}" for rival in RIVALS),
-        *(f"gap to {oracle} closed" for oracle in ORACLES),
-    )  # fmt: skip
-    body = tuple(
-        (
-            _name(row),
-            *(_cost(row.contenders.get(role), role) for role in ROLES),
-            *(_compared(row.comparisons.get(rival)) for rival in RIVALS),
-            *(_share(row.closed.get(oracle)) for oracle in ORACLES),
-        )
-        for row in board.rows
-    )
+    roles = _filled(board)
+    body = tuple((place_name(row), *(_cost(row.contenders.get(role), role) for role in roles)) for row in board.rows)
     notes = (
         f"Mean latency in ms, a failed request counted as {FAILURE_MS:,.0f} ms; the share of failed requests in parentheses where any "
         "failed. Best is the lowest mean over the same episodes: class-blind of the policies that do not see request classes, classical of "
         "all that are neither learned nor oracles.",
-        f"Differences: paired by episode, 95 % studentised bootstrap intervals, negative is faster; better or worse is said where the "
-        f"interval excludes zero and the p-value stays at most 0.05 after Holm's correction for the {len(board.rows)} scenarios of the "
-        "column.",
-        "Gap closed: the share of the way from the best classical policy to the oracle, negative where the learned policy is slower than "
-        "that rule; blank where the oracle is not better than that rule with an interval that excludes zero. The oracles know speeds and "
-        "sizes, not failures, so rules that see failures may beat them.",
+        "An oracle may lose to a rule: each sends a request where it is done first, by expected delay and known speeds, and plans no "
+        "further, so it is no optimum; and oracles know speeds and sizes, not which requests a server will fail.",
     )
-    return Grid(f"Headroom map, {_episodes(board)} episodes a policy", head, body, notes)
+    return Grid(
+        f"Headroom map, {_episodes(board)} episodes a policy",
+        ("scenario", *(f"{role}, ms" for role in roles)),
+        body,
+        notes,
+        _sections(board),
+    )
+
+
+def _verdicts(board: Scoreboard) -> Grid:
+    body = tuple(
+        (place_name(row), row.contenders[CLASSICAL].policy, *(_compared(row.comparisons.get(rival)) for rival in reversed(RIVALS)))
+        for row in board.rows
+    )
+    notes = (
+        f"Ratios of mean costs, paired by episode, with 95 % studentised bootstrap intervals; below 1 {LEARNED} is faster. Better or worse "
+        "is said where the interval excludes 1 and the p-value stays at most 0.05 after Holm's correction for the "
+        f"{len(board.rows)} comparisons of the column; not shown: it does not, even where the interval excludes 1. A bound below 0 is "
+        "written as 0: few episodes that differ much make an interval wide.",
+    )
+    head = ("scenario", CLASSICAL, *(f"{LEARNED} / {rival}" for rival in reversed(RIVALS)))
+    return Grid(f"{LEARNED} against the others, ratio of mean costs", head, body, notes, _sections(board))
+
+
+def _gaps(board: Scoreboard) -> Grid:
+    body = tuple((place_name(row), *(_share(row.closed.get(oracle)) for oracle in ORACLES)) for row in board.rows)
+    notes = (
+        "The share of the way from the best classical policy to the oracle, negative where the learned policy is slower than that rule; "
+        "blank where the oracle is not better than that rule with an interval that excludes zero.",
+    )
+    head = ("scenario", *(f"gap to {oracle} closed" for oracle in ORACLES))
+    return Grid(f"Share of the gap to the oracles that {LEARNED} closes", head, body, notes, _sections(board), folded=True)
 
 
 def _tails(board: Scoreboard) -> Grid:
-    body = tuple((_name(row), *(_tail(row.contenders.get(role), role) for role in ROLES)) for row in board.rows)
+    roles = _filled(board)
+    body = tuple((place_name(row), *(_tail(row.contenders.get(role), role) for role in roles)) for row in board.rows)
     note = (
         "Mean over episodes of each episode's p99 over served requests; the policies are those of the headroom map. n/a: too few requests."
     )
-    return Grid("p99 latency, ms", ("scenario", *ROLES), body, (note,))
+    return Grid("p99 latency, ms", ("scenario", *roles), body, (note,), _sections(board))
 
 
-def _aggregates(rows: tuple[FleetRow, ...]) -> Grid:
-    shown = (BLIND, CLASSICAL, LEARNED, *ORACLES)
+def _aggregates(board: Scoreboard) -> list[Grid]:
+    names = {row.scenario: place_name(row) for row in board.rows}
+    filled = {role for row in board.fleets for role in row.middle}
+    shown = [role for role in (BLIND, CLASSICAL, LEARNED, *ORACLES) if role in filled]
+    titles = [names.get(row.title, row.title) for row in board.fleets]
     body = tuple(
-        (row.title, f"{row.tasks} x {row.episodes}", *(_middle(row, role) for role in shown), _probability(row.improvement)) for row in rows
+        (title, f"{row.tasks} x {row.episodes}", *(_middle(row, role) for role in shown))
+        for title, row in zip(titles, board.fleets, strict=True)
     )
-    notes = (
+    note = (
         f"Interquartile mean of the cost divided by {YARDSTICK}'s in the same episode: below 1 is faster. 95 % percentile intervals over "
-        "episodes, which in a family are fleets. Best is the lowest interquartile mean.",
-        f"Probability: that {LEARNED} costs less than {YARDSTICK} in an episode of a random scenario or fleet; 0.5 is no difference.",
+        "episodes, which in a family are fleets. Best is the lowest interquartile mean."
     )
-    head = ("scenarios", "scenarios x episodes", *shown, f"probability that {LEARNED} is faster")
-    return Grid(f"Over many fleets, relative to {YARDSTICK}", head, body, notes)
+    head = ("scenarios", "scenarios x episodes", *shown)
+    grids = [Grid(f"Summed up: all scenarios, and each family of random fleets, relative to {YARDSTICK}", head, body, (note,))]
+    if any(math.isfinite(row.improvement.estimate) for row in board.fleets):
+        chances = tuple((title, _probability(row.improvement)) for title, row in zip(titles, board.fleets, strict=True))
+        meaning = f"That {LEARNED} costs less than {YARDSTICK} in an episode of a random scenario or fleet; 0.5: as often as not."
+        grids.append(Grid(f"Probability that {LEARNED} is faster", ("scenarios", "probability"), chances, (meaning,), folded=True))
+    return grids
 
 
-def _name(row: ScoreRow) -> str:
-    return row.scenario if row.backend == "twin" else f"{row.scenario} on {row.backend}"
+def place_name(row: ScoreRow | None) -> str:
+    """A scenario as tables and figures call it: `flash crowd (flash)`, and the backend where it is not the twin."""
+    if row is None:
+        return MISSING
+    name = row.scenario if row.label == row.scenario else f"{row.label} ({row.scenario})"
+    return name if row.backend == "twin" else f"{name} on {row.backend}"
+
+
+def _filled(board: Scoreboard) -> list[str]:
+    """The roles that some scenario has a policy for."""
+    return [role for role in ROLES if any(role in row.contenders for row in board.rows)]
+
+
+def _sections(board: Scoreboard) -> tuple[str, ...]:
+    return tuple(row.heading for row in board.rows)
 
 
 def _episodes(board: Scoreboard) -> str:
@@ -143,7 +208,7 @@ def _rounded(percent: float) -> str:
 
 
 def _compared(one: Comparison | None) -> str:
-    return MISSING if one is None else f"{signed_percent(one.difference)} {one.word}".rstrip()
+    return MISSING if one is None else f"{ratio(one.difference)} {said(one.word)}".rstrip()
 
 
 def _share(closed: Interval | None) -> str:

@@ -1,5 +1,6 @@
 """What a policy has learned, or was told: how it divides each class of requests over the servers, from evaluation_shares.csv."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Final
@@ -18,6 +19,7 @@ F64 = npt.NDArray[np.float64]
 
 MOST_POLICIES: Final = 6
 MOST_COLUMNS: Final = 16  # cells beside each other in which a number can be read
+BANDS: Final = 10  # that a larger fleet of ranks is shown in
 CAPACITY: Final = "capacity"
 DARK: Final = 0.55  # a share from which on black numbers cannot be read on the blue
 CHARACTER_IN: Final = 0.068  # of the servers' names
@@ -36,6 +38,7 @@ MANY_FLEETS: Final = (
 def share_drawing(frame: pd.DataFrame, subject: Subject) -> Drawing | None:
     """A heat map, one panel a class, policy beneath policy; None where the fleet is too large for readable numbers."""
     frame = frame[frame["capacity_share"].notna()]  # what nobody answered went to no server
+    frame = _in_bands(frame)
     servers, classes = list(frame["server"].unique()), list(frame["class"].unique())
     if not 1 < len(servers) <= MOST_COLUMNS:
         return None
@@ -75,6 +78,17 @@ def departures(frame: pd.DataFrame, policy: str = LEARNED, most: int = 3) -> str
         for name, server, given, capacity in largest[["class", "server", "share", "capacity_share"]].itertuples(index=False)
     ]
     return f" Where {policy} departs most from capacity: {'; '.join(words)}."
+
+
+def _in_bands(frame: pd.DataFrame) -> pd.DataFrame:
+    """Ranks of a fleet that is too large for single ones, such as 1000, put together: the tenth with most capacity first."""
+    servers = list(frame["server"].unique())
+    if len(servers) <= MOST_COLUMNS or not all(str(name).startswith(RANK) for name in servers):
+        return frame
+    edges = [round(part * len(servers) / BANDS) for part in range(BANDS + 1)]
+    bands = {f"{RANK}{place + 1}": f"{RANK}{low + 1} to {high}" for low, high in itertools.pairwise(edges) for place in range(low, high)}
+    keys = ["scenario", "backend", "policy", "server", "class"]
+    return frame.assign(server=frame["server"].map(bands)).groupby(keys, sort=False)[["decisions", "capacity_share"]].sum().reset_index()
 
 
 def _table(frame: pd.DataFrame, name: str, servers: Sequence[str], policies: Sequence[str]) -> F64:

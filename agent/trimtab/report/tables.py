@@ -1,5 +1,7 @@
 """Tables for people: one grid of strings, written as terminal text, Markdown or HTML."""
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
@@ -13,6 +15,7 @@ from trimtab.report.columns import (
     decimals_for,
     estimate,
     number,
+    said,
     signed_percent,
     with_bounds,
 )
@@ -20,6 +23,10 @@ from trimtab.report.comparison import EvaluationRow, EvaluationTable, TwinCompar
 
 # What a narrow terminal gives up first: the least needed for judging a policy.
 DISPENSABLE = ("optimal_decision_rate", "gini_coefficient", "p50_latency_ms", "p95_latency_ms", "slo_attainment")
+
+MANY = 9  # columns from which on a table is set smaller, so that a screen shows all of it
+NO_BREAK = "\N{NO-BREAK SPACE}"
+_TOGETHER = re.compile(r"\[[^\]]*\]|\([^)]*\)|(p99 )?[-+.\d]+ (%|ms)")
 
 KINDS_NOTE = (
     "Kind: a class-blind policy treats all requests alike, a class-aware one tells request classes apart, a proxy is a program of others, "
@@ -35,6 +42,9 @@ class Grid:
     head: tuple[str, ...]
     body: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    sections: tuple[str, ...] = ()  # heading that each row stands under; empty: none
+    folded: bool = False  # on a page, behind its title
+    worded: bool = False  # cells are words rather than numbers, so they begin on the left
 
 
 def evaluation_grid(table: EvaluationTable, metrics: Sequence[Metric] | None = None, all_bounds: bool = True) -> Grid:
@@ -104,18 +114,29 @@ def as_text(grid: Grid) -> str:
 
 def as_markdown(grid: Grid) -> str:
     """A GitHub-flavoured Markdown table."""
-    rule = ["---", *["---:"] * (len(grid.head) - 1)]
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (grid.head, rule, *grid.body)]
+    rule = ["---", *["---" if grid.worded else "---:"] * (len(grid.head) - 1)]
+    lines = [
+        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", "<br>") for cell in row) + " |" for row in (grid.head, rule, *grid.body)
+    ]
     return "\n".join([f"**{grid.title}**", "", *lines, *(f"\n{note}" for note in grid.notes)])
 
 
 def as_html(grid: Grid) -> str:
     """A `<table>` inside a scrolling `<div>`, everything escaped."""
     head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in grid.head)
-    body = "\n".join(_html_row(row) for row in grid.body)
+    body = "\n".join(_html_section(grid, place) + _html_row(row) for place, row in enumerate(grid.body))
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in grid.notes)
-    table = f"<table><caption>{escape(grid.title)}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
-    return f'<div class="wide" tabindex="0">{table}</div>{notes}'
+    kinds = [name for name, holds in (("worded", grid.worded), ("many", len(grid.head) >= MANY)) if holds]
+    opening = f'<table class="{" ".join(kinds)}">' if kinds else "<table>"
+    table = f"{opening}<caption>{escape(grid.title)}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
+    whole = f'<div class="wide" tabindex="0">{table}</div>{notes}'
+    return f"<details><summary>{escape(grid.title)}</summary>{whole}</details>" if grid.folded else whole
+
+
+def fact_table(title: str, facts: Sequence[tuple[str, str]]) -> str:
+    """A `<table>` of names and what is to be said about each."""
+    rows = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in facts)
+    return f'<div class="wide" tabindex="0"><table class="facts"><caption>{escape(title)}</caption><tbody>{rows}</tbody></table></div>'
 
 
 def text_width(grid: Grid) -> int:
@@ -132,24 +153,45 @@ def _text_line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join([first, *rest]).rstrip()
 
 
+def starts_section(sections: Sequence[str], place: int) -> bool:
+    """Whether the row at `place` is the first under its heading."""
+    return bool(sections) and bool(sections[place]) and (place == 0 or sections[place] != sections[place - 1])
+
+
+def html_section(heading: str, columns: int) -> str:
+    """A heading between rows of a table that is so many columns wide."""
+    return f'<tr class="section"><th scope="rowgroup" colspan="{columns}"><span>{escape(heading)}</span></th></tr>\n'
+
+
+def unbroken(cell: str) -> str:
+    """Escaped, and an interval or a number with its unit is not broken over lines."""
+    return escape(_TOGETHER.sub(lambda found: found.group().replace(" ", NO_BREAK), cell)).replace("\n", "<br>")
+
+
+def _html_section(grid: Grid, place: int) -> str:
+    return html_section(grid.sections[place], len(grid.head)) if starts_section(grid.sections, place) else ""
+
+
 def _html_row(row: Sequence[str]) -> str:
-    cells = "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
+    cells = "".join(f"<td>{unbroken(cell)}</td>" for cell in row[1:])
     return f'<tr><th scope="row">{escape(row[0])}</th>{cells}</tr>'
 
 
 def _evaluation_line(table: EvaluationTable, row: EvaluationRow, metrics: Sequence[Metric], all_bounds: bool) -> tuple[str, ...]:
     cells = [(with_bounds if all_bounds or metric == table.score else estimate)(row.cells[metric.column]) for metric in metrics]
     if table.reference is not None:
-        cells.insert(1, _difference(row.difference, row.verdict))
+        # A latency cannot fall by more than all of it, though a wide interval may reach there; a negative reward can.
+        least = -math.inf if table.score == TOTAL_REWARD else -100.0
+        cells.insert(1, _difference(row.difference, row.verdict, least))
         if P99_LATENCY in table.metrics:
-            cells.insert(2, _difference(row.tail_difference, row.tail_verdict))
+            cells.insert(2, _difference(row.tail_difference, row.tail_verdict, -100.0))
     return (row.policy, *cells)
 
 
-def _difference(difference: Interval, word: str) -> str:
+def _difference(difference: Interval, word: str, least: float) -> str:
     if word == "reference":
         return word
-    return f"{signed_percent(difference)} {word}".rstrip()
+    return f"{signed_percent(difference, least)} {said(word)}".rstrip()
 
 
 def _evaluation_notes(table: EvaluationTable) -> tuple[str, ...]:
@@ -160,7 +202,7 @@ def _evaluation_notes(table: EvaluationTable) -> tuple[str, ...]:
             f"Difference from {table.reference}: paired by episode, 95 % studentised bootstrap interval (Student's t below ten episodes), "
             f"negative is {meaning}; "
             "better or worse is said only where the interval excludes zero and the p-value stays at most 0.05 after Holm's correction "
-            "for the number of policies in the column."
+            f"for the {len(table.rows) - 1} comparisons of the column; not shown: it does not, even where the interval excludes zero."
         )
     return tuple(notes)
 

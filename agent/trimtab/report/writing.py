@@ -13,6 +13,7 @@ from trimtab.report.csv_files import Results, read_evaluation, read_results
 from trimtab.report.details import details_of
 from trimtab.report.evaluation_figures import evaluation_drawings, twin_drawings
 from trimtab.report.explain_figures import explained_commands, explained_drawings
+from trimtab.report.guide import guide_of, make_guide
 from trimtab.report.html import BoardFile, Contents, page
 from trimtab.report.scoreboard import Naming, scoreboard
 from trimtab.report.scoreboard_figure import scoreboard_drawing
@@ -23,14 +24,19 @@ REPORT = "report.html"
 
 
 def write_report(
-    csv_files: Sequence[Path], out: Path, command: str, reference: str | None = None, board: BoardFile | None = None
+    csv_files: Sequence[Path],
+    out: Path,
+    command: str,
+    reference: str | None = None,
+    board: BoardFile | None = None,
+    naming: Naming | None = None,
 ) -> list[Path]:
     """Draw everything that `csv_files` hold into `out` and return the written paths, the report last. Raises ResultsError.
 
     `command` stands in the footer as what made the page; `reference` is the policy that the tables compare with; `board` is shown too,
-    and what `--explain` left in `out`.
+    and what `--explain` left in `out`. `naming` says how scenarios are called.
     """
-    contents = report_contents(read_results(csv_files), command, reference, find_config(csv_files), board)
+    contents = report_contents(read_results(csv_files), command, reference, find_config(csv_files), board, naming)
     contents = replace(contents, explained=explained_drawings(out), explained_commands=explained_commands(out))
     files = {f"{drawing.name}.png": drawing.png for drawing in contents.drawings}
     return _write(out, {**files, REPORT: page(contents).encode("utf-8")})
@@ -44,8 +50,9 @@ def write_explained(out: Path) -> list[Path]:
 def read_scoreboard(csv_file: Path, naming: Naming | None = None) -> BoardFile:
     """The scoreboard of the rows in `csv_file`, with its figure. Raises ResultsError."""
     rows = read_evaluation(csv_file)
-    board = scoreboard(rows, naming)
-    return BoardFile(csv_file, len(rows), board, scoreboard_drawing(board))
+    named = naming or Naming()
+    board = scoreboard(rows, named)
+    return BoardFile(csv_file, len(rows), make_guide(rows, board, named), scoreboard_drawing(board))
 
 
 def write_scoreboard(one: BoardFile, out: Path) -> list[Path]:
@@ -53,8 +60,8 @@ def write_scoreboard(one: BoardFile, out: Path) -> list[Path]:
     return _write(
         out,
         {
-            "scoreboard.csv": scoreboard_csv(one.board).encode("utf-8"),
-            "scoreboard.md": scoreboard_markdown(one.board).encode("utf-8"),
+            "scoreboard.csv": scoreboard_csv(one.guide.board).encode("utf-8"),
+            "scoreboard.md": scoreboard_markdown(one.guide.board, one.guide.grids).encode("utf-8"),
             "scoreboard.png": one.drawing.png,
         },
     )
@@ -66,6 +73,7 @@ def report_contents(
     reference: str | None = None,
     config: Mapping[str, object] | None = None,
     board: BoardFile | None = None,
+    naming: Naming | None = None,
 ) -> Contents:
     """Tables and figures of `results`, computed once for both the folder and the page."""
     tables = [] if results.evaluation is None else evaluation_tables(results.evaluation, reference)
@@ -81,7 +89,17 @@ def report_contents(
         twin=twin_drawings(comparisons),
         command=command,
         config=config,
+        guide=None if _covered(results, board) else guide_of(results.evaluation, naming or Naming()),
+        naming=naming or Naming(),
     )
+
+
+def _covered(results: Results, board: BoardFile | None) -> bool:
+    """Whether the board judges every evaluated scenario, so that the page need not say it twice."""
+    if results.evaluation is None or board is None:
+        return False
+    judged = {(row.scenario, row.backend) for row in board.guide.board.rows}
+    return set(zip(results.evaluation["scenario"], results.evaluation["backend"], strict=True)) <= judged
 
 
 def find_config(csv_files: Sequence[Path]) -> Mapping[str, object] | None:
