@@ -7,6 +7,7 @@ import pytest
 from trimtab.errors import ScenarioError, UsageError
 from trimtab.problems.base import Task
 from trimtab.problems.catalogue import build
+from trimtab.problems.routing.setting import setting
 from trimtab.problems.suites import Entry, list_suites, load_suite
 
 SUITES = [name for name, _ in list_suites()]
@@ -29,6 +30,31 @@ def test_the_scoreboard_suite_holds_fleets_of_every_size_and_each_packaged_regim
     assert {f"family:affinity:{size}" for size in (2, 16, 100, 1000)} | {"family:grey", "black-hole", "overload", "cluster-trace"} <= set(
         ids
     )
+
+
+@pytest.mark.parametrize(
+    ("scenario", "held"),
+    [
+        ("uniform", "4 servers x 2 slots, 1 class, load 0.7"),
+        ("affinity-100", "4 servers x 1 slot, 2 classes, 100 requests/s = load 0.8"),
+        ("flash", "4 servers x 1-4 slots, 3 classes, load 0.3, at its peak 1.5"),
+        ("sinusoid", "4 servers x 1-4 slots, 3 classes, load 0.35-1.05"),
+        ("mmpp", "4 servers x 1-4 slots, 3 classes, load 0.25 or 1.25 by chance"),
+        ("overload", "5 servers x 1 slot, 1 class, load 0.75-1.74"),
+        ("cluster-trace", "4 servers x 1-4 slots, 3 classes, load 0.7 on average"),
+        ("family:grey", "4 servers x 1-4 slots, 3 classes, load 0.3-0.8"),
+        ("family:affinity:16", "16 servers x 1-4 slots, 3 classes, load 0.5-0.95"),
+        ("unheard-of", ""),
+        ("family:unheard-of", ""),
+        ("family:grey:none", ""),
+    ],
+)
+def test_a_setting_is_read_off_the_scenario(scenario, held):
+    assert setting(scenario) == held
+
+
+def test_every_scenario_of_the_scoreboard_has_a_setting():
+    assert all(" servers x " in setting(one.id) for one in load_suite("twin").entries)
 
 
 def test_a_file_of_your_own(tmp_path):

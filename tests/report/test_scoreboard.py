@@ -192,7 +192,7 @@ def test_csv_has_a_line_a_scenario_and_blanks_where_nothing_was_measured():
 def test_the_summary_counts_words():
     said = summary(scoreboard(pd.concat([small(), small("t", dqn=10.0)])))
     assert "Against sed-online, dqn is better on 1, worse on 1 and a difference is not shown on 0 of 2 scenarios" in said
-    assert "it takes 0.75 (s) to 5.00 (t) times as long." in said
+    assert "it takes 0.75 (s, better) to 5.00 (t, worse) times as long." in said
     one = summary(scoreboard(small(thompson=1.0)))
     assert one.startswith("dqn is worse than thompson, the best classical policy here: it takes 1.500 ")
     assert "dqn is better than sed-online, the yardstick" in one

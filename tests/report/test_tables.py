@@ -114,8 +114,8 @@ def test_sections_lines_and_folds_of_a_table():
     text = as_html(grid)
     assert text.startswith("<details><summary>t</summary>")
     assert re.findall(r"<span>(.*?)</span>", text) == ["one", "&lt;two&gt;"]
-    assert "<td>1<br>2</td>" in text
-    assert "| x | 1<br>2 |" in as_markdown(grid)
+    assert "<td><strong>1</strong><br>2</td>" in text
+    assert "| x | **1**<br>2 |" in as_markdown(grid)
     assert "<details" not in as_html(Grid("t", ("a",), (("x",),)))
 
 

@@ -121,14 +121,15 @@ def _explain(model: Path, scenario: str | None, out: Path) -> None:
 
 
 def _naming(options: argparse.Namespace) -> "Naming":
-    """Groups and labels of the suite, and what the scenarios' own files and families say about themselves."""
+    """Groups and labels of the suite, and what the scenarios' own files and families say about themselves and hold."""
     from trimtab.problems.routing.families import FAMILIES
     from trimtab.problems.routing.scenario_files import list_scenarios
+    from trimtab.problems.routing.setting import setting
     from trimtab.report.scoreboard import FAMILY, Naming
 
     suite = load_suite(options.suite or "twin")
     families = {f"{FAMILY}{name}": one.doc for name, one in FAMILIES.items()}
-    return Naming({one.id: (one.group, one.label) for one in suite.entries}, suite.groups, dict(list_scenarios()) | families)
+    return Naming({one.id: (one.group, one.label) for one in suite.entries}, suite.groups, dict(list_scenarios()) | families, setting)
 
 
 def _command_line(options: argparse.Namespace) -> str:

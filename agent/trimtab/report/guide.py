@@ -30,7 +30,7 @@ class Guide:
     def grids(self) -> list[Grid]:
         """Which policy when; with several scenarios, what one policy for all of them costs."""
         first = advice_grid(self.advice, self.naming)
-        return [first, fixed_choices(self.regret)] if len(self.board.rows) > 1 else [first]
+        return [first, fixed_choices(self.regret, len(self.board.fleets) > 0)] if len(self.board.rows) > 1 else [first]
 
     @property
     def conclusion(self) -> str:

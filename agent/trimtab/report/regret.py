@@ -1,7 +1,7 @@
 """What one fixed choice costs: every policy on every scenario, relative to the best there that can be deployed."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Final
@@ -24,6 +24,11 @@ NOTE: Final = (
     "Cost (mean latency, a failed request as 2 s) divided by that of the best policy of the row that can be deployed: 1.00 is that policy, "
     "2.00 takes twice as long; darker is worse. Policies by their geometric mean, best first. Oracles, on the right, cannot be deployed: "
     "what they know only a simulator knows."
+)
+
+SUMMED: Final = (
+    ' The table "Summed up" may rank otherwise: its interquartile means over episodes leave out the slowest and the quickest quarter, '
+    "so scenarios of extreme ratios weigh less there."
 )
 
 
@@ -79,21 +84,46 @@ def _choice(policy: str, kind: str, ratios: F64, rows: tuple[ScoreRow, ...]) -> 
     return FixedChoice(policy, kind, mean, float(ratios[worst]), rows[worst], int((ratios <= CLOSE).sum()))
 
 
-def fixed_choices(found: Regret) -> Grid:
-    """One line a policy that can be deployed."""
+def fixed_choices(found: Regret, summed: bool = False) -> Grid:
+    """One line a policy that can be deployed; `summed`: a table "Summed up", which may rank otherwise, stands beside."""
     body = tuple(
         (one.policy, one.kind, times(one.geometric_mean), times(one.worst), place_name(one.worst_row), f"{one.close} of {len(found.rows)}")
         for one in found.deployable
     )
     head = ("policy", "kind", "geometric mean", "worst case", "where", f"within {CLOSE - 1:.0%} of the best".replace("%", " %"))
-    notes = (
+    notes = [
         "Multiples of the cost of the best policy of each scenario that can be deployed: what choosing one policy for all of them costs.",
-    )
-    return Grid("One policy for everything", head, body, notes)
+        f"{criteria(found)}{SUMMED if summed else ''}",
+    ]
+    return Grid("One policy for everything", head, body, tuple(note.strip() for note in notes if note.strip()))
+
+
+def criteria(found: Regret) -> str:
+    """Which policy is best by each column of the table, then of those without a trained model; empty where there is no choice."""
+    able = [one for one in found.deployable if math.isfinite(one.geometric_mean)]
+    if len(able) < 2:
+        return ""
+    rules = [one for one in able if one.kind != "learned"]
+    told = f"Best by geometric mean, worst case and count within {CLOSE - 1:.0%}: {_best_by(able, len(found.rows))}".replace("%", " %")
+    if len(rules) in (0, len(able)):
+        return f"{told}."
+    return f"{told}; of those that need no trained model, {_best_by(rules, len(found.rows))}."
+
+
+def _best_by(able: Sequence[FixedChoice], rows: int) -> str:
+    """The best by each of three measures, with its figure."""
+    mean = min(able, key=lambda one: one.geometric_mean)
+    worst = min(able, key=lambda one: one.worst)
+    count = max(able, key=lambda one: one.close)
+    figures = (times(mean.geometric_mean), times(worst.worst), f"{count.close} of {rows}")
+    if mean.policy == worst.policy == count.policy:
+        return f"{mean.policy} ({', '.join(figures)})"
+    named = [f"{one.policy} ({figure})" for one, figure in zip((mean, worst, count), figures, strict=True)]
+    return f"{named[0]}, {named[1]} and {named[2]} in turn"
 
 
 def fixed_sentence(found: Regret) -> str:
-    """The best single choice, and the best that is not learned; empty where there is no choice."""
+    """The best single choice, and the best that needs no trained model; empty where there is no choice."""
     able = [one for one in found.deployable if math.isfinite(one.geometric_mean)]
     if len(able) < 2 or len(found.rows) < 2:
         return ""
@@ -106,7 +136,7 @@ def fixed_sentence(found: Regret) -> str:
     if first.kind != "learned" or rule is None:
         return f"{said}."
     theirs = f"{times(rule.geometric_mean)} and {times(rule.worst)} ({rule.where})"
-    return f"{said}; of those that are not learned, {rule.policy}: {theirs}."
+    return f"{said}; of those that need no trained model, {rule.policy}: {theirs}."
 
 
 def times(value: float) -> str:

@@ -12,7 +12,7 @@ learned policy.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -96,6 +96,10 @@ class Scoreboard:
     fleets: tuple[FleetRow, ...]
 
 
+def _unknown(scenario: str) -> str:
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Naming:
     """How scenarios are called and grouped: (group, label) by id; others go by their id."""
@@ -103,6 +107,7 @@ class Naming:
     by_id: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)  # what a group is about, in a line
     summaries: Mapping[str, str] = field(default_factory=dict)  # what a scenario is about, in a line, by id
+    setting: Callable[[str], str] = _unknown  # servers, classes and load of a scenario, by id; empty where nobody knows
 
     def of(self, scenario: str) -> tuple[str, str]:
         """Group and label."""

@@ -30,13 +30,16 @@ SHOWN: Final = (0.66, 1.5)  # relative cost: where rows differ; what lies outsid
 TICKS: Final = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4)
 INK: Final = "#333333"
 LINE_IN: Final = 0.36
-TOP_IN, BOTTOM_IN, LEAST_IN = 0.42, 0.95, 3.5  # margins, and the axes' least width
+TOP_IN, BOTTOM_IN, LEAST_IN = 0.72, 0.95, 3.5  # margins, and the axes' least width
 LABEL_IN, NAME_IN = 0.072, 0.062  # of a character
+NUMBER: Final = 0.36  # of a line: the height of a number at the edge
+HEADING, HEADING_IN = "best that can be\ndeployed, by mean", 0.17  # over the names on the right, and its middle above the axes
 TITLE = "Headroom map: mean latency relative to the best classical policy"
 CAPTION = (
     "One line a scenario; 1 is the best classical policy, left of it is faster, on a log axis. A failed request counts as 2 s. "
     f"The bar through {LEARNED} is its paired 95 % interval against the best classical policy; an arrow: it goes on beyond the axis. "
-    "Costs beyond the axis stand at the edge with their number. Right: the best that can be deployed, and the group of scenarios. "
+    "Costs beyond the axis stand at the edge with their number. Right: of the policies that can be "
+    "deployed that of the lowest mean, whether it is shown to be better or not, and the group of scenarios. "
     "Between 1 and the oracles is what a better policy could win; an oracle plans no further than the request at hand, and may lose."
 )
 # Shape tells them apart in grey, colour besides; the learned one is open and large. The last number lifts or lowers a mark within its
@@ -53,7 +56,7 @@ _MARKS: Final = {
 
 def scoreboard_drawing(board: Scoreboard) -> Drawing:
     """The figure, groups of scenarios on alternate bands."""
-    names, groups = _longest([row.best.policy for row in board.rows]), _longest([row.group for row in board.rows])
+    names, groups = _longest([*HEADING.split("\n"), *(row.best.policy for row in board.rows)]), _longest([row.group for row in board.rows])
     figure, axes = _placed(board, names + groups)
     _bands(axes, board)
     axes.axvline(1.0, color=INK, linewidth=0.9, linestyle=":", zorder=1)
@@ -65,6 +68,7 @@ def scoreboard_drawing(board: Scoreboard) -> Drawing:
     soften(axes)
     _scale(axes)
     _right_labels(axes, 0.0, range(len(board.rows)), [row.best.policy for row in board.rows])
+    _right_labels(axes, 0.0, [-0.5 - HEADING_IN / LINE_IN], [HEADING], "bold")
     middles = [(start + end - 1) / 2 for start, end in _groups(board)]
     _right_labels(axes, names, middles, [board.rows[start].group for start, _ in _groups(board)], "bold")
     figure.suptitle(TITLE, fontsize=11, fontweight="bold", y=1 - 0.12 / figure.get_figheight())
@@ -104,9 +108,23 @@ def _line(axes: Axes, y: int, row: ScoreRow) -> None:
         _bar(axes, y, 1 + against.difference.low / 100, 1 + against.difference.high / 100)
     for role in ROLES:
         if SHOWN[0] <= costs.get(role, math.nan) <= SHOWN[1]:
-            _mark(axes, costs[role], y, role)
-        elif role in costs:
-            _mark_beyond(axes, y, role, costs[role])
+            _drawn(axes, [costs[role]], [y + _MARKS[role][4]], role)
+    for right in (False, True):
+        beyond = sorted((role for role in costs if (costs[role] > SHOWN[1] if right else costs[role] < SHOWN[0])), key=_lift)
+        for role, lift in zip(beyond, _spread(beyond), strict=True):
+            _mark_beyond(axes, y + lift, role, costs[role])
+
+
+def _lift(role: str) -> float:
+    return _MARKS[role][4]
+
+
+def _spread(roles: Sequence[str]) -> list[float]:
+    """How high marks at one edge stand: each has its number beside it, which takes more height than the mark."""
+    if len(roles) < 2:
+        return [_lift(role) for role in roles]
+    reach = min(NUMBER * (len(roles) - 1) / 2, 0.42)
+    return [reach * (2 * place / (len(roles) - 1) - 1) for place in range(len(roles))]
 
 
 def _bar(axes: Axes, y: int, low: float, high: float) -> None:
@@ -118,26 +136,17 @@ def _bar(axes: Axes, y: int, low: float, high: float) -> None:
             axes.plot(edge, y, marker=marker - 4, color=VERMILLION, markersize=9, clip_on=False, zorder=4)
 
 
-def _mark_beyond(axes: Axes, y: int, role: str, cost: float) -> None:
+def _mark_beyond(axes: Axes, y: float, role: str, cost: float) -> None:
     """A mark at the edge, an arrow outwards and its number: on an axis that reached 200, all that lies near 1 would be one spot."""
     right = cost > 1
     x = SHOWN[1] if right else SHOWN[0]
-    lifted = _mark(axes, x, y, role)
+    _drawn(axes, [x], [y], role)
     number = f"{cost:.0f}" if cost >= 10 else f"{cost:.1f}" if right else f"{cost:.2f}"
     text = f"{number} \N{RIGHTWARDS ARROW}" if right else f"\N{LEFTWARDS ARROW} {number}"
-    # Beside the mark of a rule that is beyond as well, an oracle's number would stand upon the rule's.
-    inwards = (-34 if role in ORACLES else -6) if right else 6
     axes.annotate(
-        text, (x, lifted), xytext=(inwards, 0), textcoords="offset points", ha="right" if right else "left", va="center",
+        text, (x, y), xytext=(-6 if right else 6, 0), textcoords="offset points", ha="right" if right else "left", va="center",
         fontsize=7.5, color=INK, zorder=5,
     )  # fmt: skip
-
-
-def _mark(axes: Axes, x: float, y: float, role: str) -> float:
-    """Draw it, and return how high."""
-    lifted = y + _MARKS[role][4]
-    _drawn(axes, [x], [lifted], role)
-    return lifted
 
 
 def _drawn(axes: Axes, x: list[float], y: list[float], role: str) -> Line2D:

@@ -62,13 +62,18 @@ def _counted(board: Scoreboard, rival: str) -> str:
         return _single(rows[0], rival)
     words = Counter(said(row.comparisons[rival].word) for row in rows)
     rows.sort(key=lambda row: row.comparisons[rival].difference.estimate)
-    low, high = (f"{1 + row.comparisons[rival].difference.estimate / 100:.2f} ({row.scenario})" for row in (rows[0], rows[-1]))
+    low, high = (_extreme(row, row.comparisons[rival]) for row in (rows[0], rows[-1]))
     whom = "the best classical policy of each scenario" if rival == CLASSICAL else rival
     told = (
         f"Against {whom}, {LEARNED} is better on {words['better']}, worse on {words['worse']} and a difference is not shown on "
         f"{len(rows) - words['better'] - words['worse']} of {len(rows)} scenarios"
     )
     return f"{told}; it takes {low} to {high} times as long."
+
+
+def _extreme(row: ScoreRow, one: Comparison) -> str:
+    """A ratio, where it was found, and whether it is more than chance."""
+    return f"{1 + one.difference.estimate / 100:.2f} ({', '.join(part for part in (row.scenario, said(one.word)) if part)})"
 
 
 def _single(row: ScoreRow, rival: str) -> str:
@@ -96,7 +101,7 @@ def _headroom(board: Scoreboard) -> Grid:
     notes = (
         f"Mean latency in ms, a failed request counted as {FAILURE_MS:,.0f} ms; the share of failed requests in parentheses where any "
         "failed. Best is the lowest mean over the same episodes: class-blind of the policies that do not see request classes, classical of "
-        "all that are neither learned nor oracles.",
+        "all that need no trained model, oracles aside.",
         "An oracle may lose to a rule: each sends a request where it is done first, by expected delay and known speeds, and plans no "
         "further, so it is no optimum; and oracles know speeds and sizes, not which requests a server will fail.",
     )

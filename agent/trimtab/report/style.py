@@ -21,7 +21,7 @@ thead th { background: var(--head); white-space: normal; vertical-align: bottom;
 tbody th { font-weight: 500; min-width: 8.5rem; position: sticky; left: 0; background: var(--paper); }
 .facts th, .facts td { white-space: normal; overflow-wrap: break-word; text-align: left; vertical-align: top; }
 .facts th { position: static; min-width: 7rem; max-width: 22rem; }
-.worded th, .worded td { text-align: left; } .worded td:nth-child(2) { font-weight: 600; }
+.worded th, .worded td { text-align: left; } .worded tbody th[scope="row"] { font-weight: 400; }
 .many { font-size: .72rem; } .many th, .many td { padding: .2rem .35rem; }
 .lead { max-width: 58rem; }
 .section th { background: var(--head); text-align: left; position: static; } .section span { position: sticky; left: .6rem; }

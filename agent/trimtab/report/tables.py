@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 
@@ -44,7 +44,7 @@ class Grid:
     notes: tuple[str, ...] = ()
     sections: tuple[str, ...] = ()  # heading that each row stands under; empty: none
     folded: bool = False  # on a page, behind its title
-    worded: bool = False  # cells are words rather than numbers, so they begin on the left
+    worded: bool = False  # cells are words rather than numbers, so they begin on the left; the second begins with the answer, in bold
 
 
 def evaluation_grid(table: EvaluationTable, metrics: Sequence[Metric] | None = None, all_bounds: bool = True) -> Grid:
@@ -116,7 +116,8 @@ def as_markdown(grid: Grid) -> str:
     """A GitHub-flavoured Markdown table."""
     rule = ["---", *["---" if grid.worded else "---:"] * (len(grid.head) - 1)]
     lines = [
-        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", "<br>") for cell in row) + " |" for row in (grid.head, rule, *grid.body)
+        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", "<br>") for cell in row) + " |"
+        for row in (grid.head, rule, *(_marked(row, "**{}**".format) if grid.worded else row for row in grid.body))
     ]
     return "\n".join([f"**{grid.title}**", "", *lines, *(f"\n{note}" for note in grid.notes)])
 
@@ -124,7 +125,7 @@ def as_markdown(grid: Grid) -> str:
 def as_html(grid: Grid) -> str:
     """A `<table>` inside a scrolling `<div>`, everything escaped."""
     head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in grid.head)
-    body = "\n".join(_html_section(grid, place) + _html_row(row) for place, row in enumerate(grid.body))
+    body = "\n".join(_html_section(grid, place) + _html_row(row, grid.worded) for place, row in enumerate(grid.body))
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in grid.notes)
     kinds = [name for name, holds in (("worded", grid.worded), ("many", len(grid.head) >= MANY)) if holds]
     opening = f'<table class="{" ".join(kinds)}">' if kinds else "<table>"
@@ -172,9 +173,17 @@ def _html_section(grid: Grid, place: int) -> str:
     return html_section(grid.sections[place], len(grid.head)) if starts_section(grid.sections, place) else ""
 
 
-def _html_row(row: Sequence[str]) -> str:
-    cells = "".join(f"<td>{unbroken(cell)}</td>" for cell in row[1:])
-    return f'<tr><th scope="row">{escape(row[0])}</th>{cells}</tr>'
+def _html_row(row: Sequence[str], worded: bool) -> str:
+    shown = [escape(row[0]).replace("\n", "<br>"), *(unbroken(cell) for cell in row[1:])]
+    if worded:
+        shown = list(_marked(shown, "<strong>{}</strong>".format, "<br>"))
+    return f'<tr><th scope="row">{shown[0]}</th>{"".join(f"<td>{cell}</td>" for cell in shown[1:])}</tr>'
+
+
+def _marked(row: Sequence[str], bold: Callable[[str], str], line_end: str = "\n") -> tuple[str, ...]:
+    """The row with the first line of its second cell in bold: that is the answer, all else explains it."""
+    first, end, rest = row[1].partition(line_end)
+    return (row[0], bold(first) + end + rest, *row[2:])
 
 
 def _evaluation_line(table: EvaluationTable, row: EvaluationRow, metrics: Sequence[Metric], all_bounds: bool) -> tuple[str, ...]:
