@@ -3,15 +3,19 @@
     python tests/benchmarks/live_league.py                                     five policies, 60 s a run: about 50 minutes
     python tests/benchmarks/live_league.py --policies all --seconds 25         eleven policies, as long in all
     python tests/benchmarks/live_league.py --scenarios grey-four               servers that are slow for a while, on schedule
+    python tests/benchmarks/live_league.py --again                             runs that did not keep their schedule, once more
 
 Each scenario's servers (Compose where they answer, else local processes) are calibrated, then serve one policy at a time: in each
 repetition every policy once, who goes first changing, on the same arrivals and work, servers reset between. Rows go to a CSV file as
 evaluate_dqn.py writes it, and files about single requests beside it; at the end come its tables, with intervals, and the twin against the
 live servers with the rank correlation of the policies. A scenario's faults are played on the servers, also behind a proxy, and in the twin;
-evaluation_timeline.csv shows both. Run it on a machine that does nothing else: the schedule lag tells whether it did.
+evaluation_timeline.csv shows both. Run it on a machine that does nothing else: the schedule lag tells whether it did. A run in which 1 % of
+the requests were sent over 50 ms late measured the machine; --again, with the options of before, plays those once more in place of their
+rows (the files about single requests stay those of the first time).
 """
 
 import argparse
+import csv
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,9 +31,9 @@ from trimtab.cli.options import count, positive  # noqa: E402
 from trimtab.cli.progress import Bar  # noqa: E402
 from trimtab.core.scenario import Fault, Scenario  # noqa: E402
 from trimtab.errors import TrimtabError, UsageError  # noqa: E402
-from trimtab.experiments.csv_log import CsvLog  # noqa: E402
+from trimtab.experiments.csv_log import CsvLog, cell_text, write_text  # noqa: E402
 from trimtab.experiments.details import Details  # noqa: E402
-from trimtab.experiments.evaluate import evaluate, evaluation_columns  # noqa: E402
+from trimtab.experiments.evaluate import evaluate, evaluate_again, evaluation_columns  # noqa: E402
 from trimtab.fleets.local import LocalServers  # noqa: E402
 from trimtab.policies.catalogue import LEARNED, PROXY_NAMES  # noqa: E402
 from trimtab.problems.base import Policy, Task, World  # noqa: E402
@@ -47,6 +51,7 @@ WARMUP_SHARE = 0.1
 # Faults are switched by a clock that goes on when the last request is sent: one that is due later would hit the run of the next policy.
 # How long a run's arrivals take is random, with a standard deviation of 1 % where there are ten thousand.
 FAULTS_SHARE = 0.95
+LATE_MS = 50.0  # schedule lag above which a run says more of the machine than of the policy
 
 
 def main() -> int:
@@ -73,6 +78,9 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=REPOSITORY / "Models" / "live_league", metavar="DIR", help="rows and calibrated scenarios"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the rows of an earlier run")
+    parser.add_argument(
+        "--again", action="store_true", help=f"only runs whose schedule lag was above {LATE_MS:g} ms, in place of their rows"
+    )
     return parser
 
 
@@ -84,6 +92,8 @@ def league(args: argparse.Namespace) -> int:
     scenarios = [lasting(load_scenario(one), args.seconds) for one in args.scenarios.split(",")]
     fields = [(one, policies(names, one, args.model)) for one in scenarios]
     log = CsvLog(args.out / "evaluation.csv", evaluation_columns(Routing()))
+    if args.again:
+        return play_again(fields, args, log)
     if log.path.exists() and not args.overwrite:
         raise UsageError(f"{log.path} exists; replace it with --overwrite or write elsewhere with --out")
     print_machine("live league")
@@ -140,6 +150,47 @@ def play(scenario: Scenario, field: Sequence[Policy], args: argparse.Namespace, 
     own = [one for one in field if one.name not in PROXY_NAMES]
     if own:
         measured(twin, own, args, seen, len(own))
+
+
+def play_again(fields: Sequence[tuple[Scenario, Sequence[Policy]]], args: argparse.Namespace, log: CsvLog) -> int:
+    """Replace the rows of late runs, each as soon as it is measured."""
+    if not log.path.exists():
+        raise UsageError(f"--again: {log.path} is missing; play the league first, or name its folder with --out")
+    rows = read_rows(log.path)
+    for scenario, field in fields:
+        late = late_runs(rows, scenario.id, field)
+        print(f"{scenario.id}: {len(late)} runs of these policies were late", flush=True)
+        if late:
+            mend(scenario, late, rows, args, log)
+    print_tables(log.path)
+    return 0
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+def late_runs(rows: Sequence[dict[str, str]], scenario: str, field: Sequence[Policy]) -> list[tuple[int, Policy]]:
+    """Place in `rows` and policy of each live run that was late."""
+    known = {one.name: one for one in field}
+    live = [(place, row) for place, row in enumerate(rows) if (row["scenario"], row["backend"]) == (scenario, "http")]
+    return [
+        (place, known[row["policy"]]) for place, row in live if row["policy"] in known and float(row["schedule_lag_ms"] or 0.0) > LATE_MS
+    ]
+
+
+def mend(scenario: Scenario, late: Sequence[tuple[int, Policy]], rows: list[dict[str, str]], args: argparse.Namespace, log: CsvLog) -> None:
+    world = open_local(scenario) if args.local else open_live(scenario, ())
+    try:
+        with Bar(f"{scenario.id}, again", len(late)) as bar:
+            for done, (place, policy) in enumerate(late, start=1):
+                row = evaluate_again(world, policy, int(rows[place]["episode"]), args.seed)
+                rows[place] = {column: cell_text(row.get(column)) for column in log.columns}
+                write_text(log.path, "".join(",".join(cells) + "\n" for cells in [log.columns, *(one.values() for one in rows)]))
+                bar.update(done, policy.name)
+    finally:
+        world.close()
 
 
 def open_local(scenario: Scenario) -> LiveWorld:

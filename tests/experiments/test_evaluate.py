@@ -5,7 +5,8 @@ import pytest
 
 from builders import scenario, server
 from tiny_runs import SpyWorld
-from trimtab.experiments.evaluate import evaluate, evaluation_columns
+from trimtab.experiments.csv_log import cell_text
+from trimtab.experiments.evaluate import evaluate, evaluate_again, evaluation_columns
 from trimtab.experiments.seeding import TRAINING_OFFSET, policy_seeds
 from trimtab.policies import catalogue
 from trimtab.problems.routing.problem import Routing
@@ -70,6 +71,18 @@ def test_one_by_one_and_batch_measure_the_same():
     alone, together = ([row for batch in evaluated(world) for row in batch] for world in (OneByOne(fixed_twin(WORLD)), fixed_twin(WORLD)))
     totals = [{(row["policy"], row["episode"]): row["total_reward"] for row in rows} for rows in (alone, together)]
     assert totals[0] == totals[1]
+
+
+def cells(row):
+    return {column: cell_text(value) for column, value in row.items() if column != "decision_us"}
+
+
+@pytest.mark.parametrize("kind", [SpyWorld, OneByOne], ids=["batch", "one by one"])
+def test_an_episode_played_again_is_the_same_one(kind):
+    once = {(row["policy"], row["episode"]): row for rows in evaluated(kind(fixed_twin(WORLD))) for row in rows}
+    for name in NAMES:
+        again = evaluate_again(kind(fixed_twin(WORLD)), catalogue.build(name), 2, seed=9)
+        assert cells(again) == cells(once[name, 2])
 
 
 def test_the_order_of_policies_rotates_from_round_to_round():

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.live_league import lasting
+from benchmarks.live_league import lasting, late_runs
+from trimtab.policies.catalogue import build
 from trimtab.problems.routing import families
 from trimtab.problems.routing.scenario_files import load_scenario
 
@@ -35,3 +36,19 @@ def test_the_faults_of_a_run_end_before_its_arrivals():
 def test_servers_that_come_and_go_are_left_alone():
     scenario = load_scenario("leave-join")
     assert lasting(scenario, 12.0).faults == scenario.faults
+
+
+def test_only_live_runs_that_did_not_keep_their_schedule_are_played_again():
+    def row(policy, lag, backend="http", scenario="a"):
+        return {"scenario": scenario, "backend": backend, "policy": policy, "schedule_lag_ms": lag}
+
+    rows = [
+        row("p2c", "4.1"),
+        row("p2c", "50.1"),
+        row("p2c", "", "twin"),
+        row("random", "99"),
+        row("p2c", "99", scenario="b"),
+        row("sed", "99"),
+    ]
+    field = [build("p2c"), build("random")]
+    assert [(place, one.name) for place, one in late_runs(rows, "a", field)] == [(1, "p2c"), (3, "random")]

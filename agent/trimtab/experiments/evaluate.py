@@ -61,10 +61,19 @@ def evaluate(
             rival = rivals[policy.name]
             if tallies is not None:
                 (rival or env).count_into(tallies, policy.name)
-            rows = _run(world, env, policy, numbers, seed) if rival is None else _run_rival(world, rival, policy, numbers, seed)
+            rows = _played(world, env, rival, policy, numbers, seed)
             if details is not None:
                 details.add(world, policy.name, rival or env)
             yield rows
+
+
+def evaluate_again(world: World, policy: Policy, number: int, seed: int) -> Row:
+    """The row of one episode, by its number: the same arrivals and work as when `evaluate` plays it."""
+    return _played(world, world.evaluation_env(1), world.rival_env(policy.name), policy, [number], seed)[0]
+
+
+def _played(world: World, env: BatchEnv, rival: BatchEnv | None, policy: Policy, numbers: Sequence[int], seed: int) -> list[Row]:
+    return _run(world, env, policy, numbers, seed) if rival is None else _run_rival(world, rival, policy, numbers, seed)
 
 
 def _run(world: World, env: BatchEnv, policy: Policy, numbers: Sequence[int], seed: int) -> list[Row]:
