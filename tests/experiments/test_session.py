@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tiny_runs import AGENT, BOLD, LEARNER, AtOnce, config_of, files_of, rows_without_time, same_content, shorten, words_of, write_scenario
+from tiny_runs import AGENT, BOLD, LEARNER, AtOnce, config_of, files_of, rows_without_time, same_content, words_of
 from trimtab.dqn.checkpoint import load_checkpoint, load_state
 from trimtab.dqn.config import DQNConfig
 from trimtab.errors import CheckpointError, FleetError, ResultsError, UsageError
@@ -29,18 +29,6 @@ CHECKPOINT = "trimtab.experiments.session:save_checkpoint"
 WRITE = "torch:save"
 CREATE = "trimtab.experiments.csv_log:CsvLog.create"
 BY_ROLLOUTS = DQNConfig.from_dict({**Routing.learner_defaults, **Routing.rollout_defaults, **BOLD})
-
-
-@pytest.fixture
-def tiny(tmp_path, monkeypatch):
-    """Settings of a short run in the twin."""
-    shorten(monkeypatch.setattr, save_every_s=-1.0)
-    return Settings(
-        scenario=str(write_scenario(tmp_path)),
-        backend="twin",
-        episodes=60,
-        learner=DQNConfig.from_dict({**Routing.learner_defaults, **LEARNER}),
-    )
 
 
 def run(settings, folder, *, resume=False, overwrite=False, episodes=None):
@@ -386,31 +374,3 @@ def test_rollouts_that_no_episode_is_long_enough_for_leave_the_run_before_alone(
     with pytest.raises(UsageError, match="rollout_horizon is 10000; allowed: at most"):
         run(Settings(**{**vars_of(tiny), "learning": "rollouts", "learner": learner}), folder, overwrite=True)
     assert files_of(folder.root) == before
-
-
-# Beginning with a trained model
-
-
-@pytest.mark.parametrize("learning", ["td", "rollouts"])
-def test_a_run_begins_with_the_weights_that_it_is_given(tiny, tmp_path, learning):
-    first = run(tiny, RunFolder(tmp_path / "first"))
-    again = Settings(**vars_of(tiny) | {"seed": 5, "learning": learning, "init": str(first.folder.final)})
-    with TrainingSession(Routing(), again, RunFolder(tmp_path / "again"), "cpu") as training:
-        training.start(overwrite=False)
-        trained = load_checkpoint(first.folder.final).network
-        assert same_content(dict(training.agent.policy_network.state_dict()), dict(trained))
-        state = load_state(training.folder.resume_state)
-        assert all(same_content(state["agent"]["learner"][one], dict(trained)) for one in ("online", "target", "average"))
-        if learning == "rollouts":
-            assert same_content(state["trainer"]["weights"], dict(trained)), "the first batches are played with them too"
-
-
-def test_a_model_of_another_shape_is_refused_and_nothing_is_touched(tiny, tmp_path):
-    first = run(tiny, RunFolder(tmp_path / "first"))
-    before = files_of(tmp_path / "first")
-    wider = Settings(
-        **vars_of(tiny) | {"learner": DQNConfig.from_dict({**tiny.learner.to_dict(), "hidden": 16}), "init": str(first.folder.final)}
-    )
-    with pytest.raises(CheckpointError, match="another shape"):
-        run(wider, first.folder, overwrite=True)
-    assert files_of(tmp_path / "first") == before
