@@ -15,7 +15,7 @@ from trimtab.cli.beside import DEFAULT_PORT, GatewayProcess, check_words, low_pr
 from trimtab.cli.command import parser as command_parser
 from trimtab.cli.command import run
 from trimtab.cli.progress import Bar, training_text
-from trimtab.dqn.config import LIVE, DQNConfig
+from trimtab.dqn.config import LIVE, TUNED, DQNConfig
 from trimtab.errors import UsageError
 from trimtab.experiments.csv_log import Cell
 from trimtab.experiments.curriculum import CURRICULUM
@@ -187,6 +187,7 @@ def _learner_changes(problem: Problem, args: argparse.Namespace, backend: str) -
     """How the run learns; of a resumed run only what is named, for the rest is what it was. Raises UsageError."""
     named = dict(args.learner or [])
     usual = {**problem.learner_defaults, **(LIVE if backend == GATEWAY else {})}
+    usual |= TUNED if backend == GATEWAY and args.init is not None else {}
     inherited = _inherited(problem, args.init, named) if args.init is not None else {}
     checked = DQNConfig.from_dict({**usual, **inherited, **named})
     if args.resume:

@@ -29,6 +29,9 @@ LIVE: Final[Mapping[str, Any]] = {
     "heuristic_decisions": 10_000,
 }
 
+# What differs from that where a trained model is tuned: it has less to find out, and knows better than the heuristic from the start.
+TUNED: Final[Mapping[str, Any]] = {"epsilon_start": 0.01, "epsilon_end": 0.01, "heuristic_weight": 0.0}
+
 NetworkKind = Literal["set", "mlp"]
 TargetKind = Literal["soft", "hard"]
 LossKind = Literal["mse", "huber"]
