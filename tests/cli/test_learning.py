@@ -107,7 +107,8 @@ def trained(words, tmp_path):
 def test_a_model_that_is_begun_with_brings_its_shape_and_its_caution(trained, tmp_path):
     learner = settings_of(f"--traffic gateway --init {trained} --set lead=0.25", tmp_path).learner
     assert (learner.hidden, learner.trust, learner.lead) == (8, 0.9, 0.25)
-    assert (learner.epsilon_start, learner.heuristic_weight) == (0.01, 0.0), "it is known to be good: little is tried out on people"
+    careful = (learner.epsilon_start, learner.heuristic_weight, learner.learning_rate)
+    assert careful == (0.01, 0.0, 5e-5), "it is known to be good: little is tried out on people"
 
 
 def test_a_model_that_is_begun_with_has_one_shape_only(trained, tmp_path, capsys):

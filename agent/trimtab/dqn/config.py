@@ -29,8 +29,9 @@ LIVE: Final[Mapping[str, Any]] = {
     "heuristic_decisions": 10_000,
 }
 
-# What differs from that where a trained model is tuned: it has less to find out, and knows better than the heuristic from the start.
-TUNED: Final[Mapping[str, Any]] = {"epsilon_start": 0.01, "epsilon_end": 0.01, "heuristic_weight": 0.0}
+# What differs from that where a trained model is tuned: it has less to find out, and knows better than the heuristic from the start. Ten
+# times larger steps made it worse than the heuristic after two minutes of traffic (docs/results.md).
+TUNED: Final[Mapping[str, Any]] = {"epsilon_start": 0.01, "epsilon_end": 0.01, "heuristic_weight": 0.0, "learning_rate": 5e-5}
 
 NetworkKind = Literal["set", "mlp"]
 TargetKind = Literal["soft", "hard"]
