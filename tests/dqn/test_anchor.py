@@ -181,6 +181,16 @@ def test_a_choice_in_earnest_costs_a_bounded_part_of_the_estimate():
     assert (chosen > least).any()
 
 
+@pytest.mark.parametrize("config", CONFIGS, ids=IDS)
+@pytest.mark.parametrize("batch", [1, 20, 60])
+def test_one_call_decides_as_its_parts_do(config, batch):
+    network = stirred(dataclasses.replace(config, trust=0.6, bound_factor=1.3, bound_slack=0.2, lead=0.05))
+    obs, mask, _ = fleets(batch)
+    values, near = cautious(q_values(network, obs, mask).numpy(), obs, mask, ANCHOR, network.caution)
+    for found, wanted in zip(network.decide(obs, mask), (values, near, greedy_choice(values, near)), strict=True):
+        assert np.array_equal(found, wanted)
+
+
 def test_an_anchor_that_is_no_feature_is_refused():
     with pytest.raises(UsageError, match=r"anchor is 5; allowed: -1 to 4"):
         seeded(DQNConfig(anchor=5))

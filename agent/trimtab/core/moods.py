@@ -306,27 +306,27 @@ def _in_service(moods: Moods, oldest: I32, newer: I32, service: F64, b: int, s: 
 
 
 @compiled
-def _hoped(moods: Moods, service: F64, b: int, s: int, k: int) -> float:
-    """Service time of a request sent here: a server that never served its class may be the best, as long as few others have served it."""
-    if moods.calm_s[b, s, k] > 0.0:
-        return float(moods.calm_s[b, s, k])
-    least, known = float(service[b, s, k]), 0
-    for other in range(service.shape[1]):
-        if moods.calm_s[b, other, k] > 0.0:
+def _hope(moods: Moods, b: int, k: int) -> float:
+    """Most that a request of a class is expected to take at a server that never served it: such a server may be the best, as long as few
+    others have served it. Once for all servers, else the work would grow with the square of their number."""
+    least, known = np.inf, 0
+    for s in range(moods.calm_s.shape[1]):
+        if moods.calm_s[b, s, k] > 0.0:
             known += 1
-            least = min(least, UNTRIED_FACTOR * moods.calm_s[b, other, k])
-    return least if known < UNTRIED_AMONG else float(service[b, s, k])
+            least = min(least, UNTRIED_FACTOR * moods.calm_s[b, s, k])
+    return least if known < UNTRIED_AMONG else np.inf
 
 
 @compiled
-def _expectations(moods: Moods, in_flight: I64, service: F64, b: int, s: int, k: int, row: F64) -> None:
+def _expectations(moods: Moods, in_flight: I64, service: F64, b: int, s: int, k: int, hope: float, row: F64) -> None:
     """own_s, wait_s and left_s."""
     total, work, slots = 0, 0.0, moods.slots[b, s]
     for j in range(service.shape[2]):
         total += in_flight[b, s, j]
         work += in_flight[b, s, j] * _calm(moods, service, b, s, j)
     work *= 1.0 + row[_SLOPE] * (slots - 1)
-    row[_OWN] = _hoped(moods, service, b, s, k) * (1.0 + row[_SLOPE] * min(total, slots - 1))
+    own = moods.calm_s[b, s, k] if moods.calm_s[b, s, k] > 0.0 else min(service[b, s, k], hope)
+    row[_OWN] = own * (1.0 + row[_SLOPE] * min(total, slots - 1))
     row[_WAIT], row[_LEFT] = 0.0, 0.0
     if total >= slots:
         row[_WAIT] = work / total * (total + 1 - slots) / slots
@@ -337,6 +337,7 @@ def _expectations(moods: Moods, in_flight: I64, service: F64, b: int, s: int, k:
 def _read(moods: Moods, in_flight: I64, oldest: I32, newer: I32, service: F64, request_class: I32, now_s: F64, rows: F64) -> None:
     for b in range(rows.shape[0]):
         k, now = request_class[b], now_s[b]
+        hope = _hope(moods, b, k)
         for s in range(rows.shape[1]):
             row = rows[b, s]
             services = _services(moods, b, s, now, 0.0)
@@ -344,7 +345,7 @@ def _read(moods: Moods, in_flight: I64, oldest: I32, newer: I32, service: F64, r
             row[_FAILING] = _forgotten(moods.failing[b, s], 0.0, FAILURE_FORGETTING, _services(moods, b, s, now, PACE_S))
             row[_SLOPE] = _slope(moods, b, s)
             _in_service(moods, oldest, newer, service, b, s, now, row)
-            _expectations(moods, in_flight, service, b, s, k, row)
+            _expectations(moods, in_flight, service, b, s, k, hope, row)
             row[_SLOWNESS] = math.exp(row[_SLOW] * _LOG_SLOW)
             row[_DELAY] = (row[_OWN] + row[_WAIT]) * row[_SLOWNESS] + row[_FAILING] * FAILURE_S
             for one in range(3):

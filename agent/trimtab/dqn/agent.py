@@ -9,7 +9,7 @@ import torch
 
 from trimtab.dqn.chance import Uniforms, generator_state, restore_generator
 from trimtab.dqn.config import DQNConfig
-from trimtab.dqn.inference import epsilon_greedy_choice, greedy_choice
+from trimtab.dqn.inference import epsilon_greedy_choice
 from trimtab.dqn.learner import Learner, UpdateStats
 from trimtab.dqn.network import QNetwork, q_values, rehearse
 from trimtab.dqn.replay import Batch
@@ -97,7 +97,7 @@ class DQNAgent:
         available servers. Without, what a deployed policy would do: the averaged network where there is one, cautious where anchored.
         """
         if not explore:
-            return greedy_choice(*self.policy_network.earnest(obs, mask))
+            return self.policy_network.decide(obs, mask)[2]
         q = self._values(obs, mask, heuristic_actions)
         return epsilon_greedy_choice(q, mask, self.epsilon, self._explore.take(len(q), 2))
 

@@ -8,21 +8,17 @@ least are open. So an error of the network costs a bounded part of the estimate.
 Johannink et al. 2019.)
 """
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trimtab.core.compiled import compiled
+from trimtab.dqn.inference import weigh
 
 F32 = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
-
-# Candidates up to which `trust` holds; among n more it is FEW / n of it. The largest of many noisy values is the one with the most noise:
-# among a thousand servers the learned part, taken at its word, lost 9 % to the estimate alone.
-FEW: Final = 16
 
 
 class Caution(NamedTuple):
@@ -55,25 +51,5 @@ def cautious(q: F32, obs: F32, mask: Bool, feature: int, caution: Caution) -> tu
     if feature < 0:
         return q, mask
     values, near = np.empty_like(q), np.empty_like(mask)
-    _cautious(q, obs, mask, feature, *caution, values, near)
+    weigh(q, obs, mask, feature, *caution, values, near)
     return values, near
-
-
-@compiled
-def _cautious(
-    q: F32, obs: F32, mask: Bool, feature: int, trust: float, factor: float, slack: float, lead: float, values: F32, near: Bool
-) -> None:
-    for b in range(mask.shape[0]):
-        least, candidates, cheapest = np.inf, 0, 0
-        for s in range(mask.shape[1]):
-            values[b, s] = np.expm1(obs[b, s, feature])  # the cost, until it is replaced below
-            if mask[b, s] and values[b, s] < least:
-                least, cheapest = values[b, s], s
-        for s in range(mask.shape[1]):
-            near[b, s] = mask[b, s] and values[b, s] <= least + (factor - 1.0) * abs(least) + slack
-            candidates += near[b, s]
-        share = trust * min(1.0, FEW / max(candidates, 1))
-        for s in range(mask.shape[1]):
-            values[b, s] = share * q[b, s] - (1.0 - share) * values[b, s]
-        if candidates > 0:
-            values[b, cheapest] += lead * (1.0 + least)

@@ -8,14 +8,13 @@ from abc import ABC, abstractmethod
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from trimtab.dqn.anchor import Caution, anchored, cautious
 from trimtab.dqn.config import DQNConfig
-from trimtab.dqn.inference import SetWeights, epsilon_greedy_choice, set_q_values, views
+from trimtab.dqn.inference import F32, I64, Bool, SetWeights, epsilon_greedy_choice, greedy_choice, set_choice, set_q_values, views
 from trimtab.dqn.targets import dueling_q
 from trimtab.errors import UsageError
 
@@ -41,9 +40,14 @@ class QNetwork(nn.Module, ABC):
     def device(self) -> torch.device:
         """Where the parameters lie."""
 
-    def earnest(self, obs: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Values [B, S] and candidates [B, S] of a greedy choice, see `dqn.anchor.cautious`."""
-        return cautious(q_values(self, obs, mask).numpy(), obs, mask, self.anchor, self.caution)
+    def decide(self, obs: F32, mask: Bool) -> tuple[F32, Bool, I64]:
+        """Values [B, S] and candidates [B, S], see `dqn.anchor.cautious`, and the greedy choice by them [B]."""
+        values, near = cautious(q_values(self, obs, mask).numpy(), obs, mask, self.anchor, self.caution)
+        return values, near, greedy_choice(values, near)
+
+    def earnest(self, obs: F32, mask: Bool) -> tuple[F32, Bool]:
+        """What `decide` chooses by: values [B, S] and candidates [B, S]."""
+        return self.decide(obs, mask)[:2]
 
     @abstractmethod
     def forward(self, obs: Tensor, mask: Tensor) -> Tensor:
@@ -75,13 +79,13 @@ class SetNetwork(QNetwork):
     def device(self) -> torch.device:
         return self._one_weight[0].device
 
-    def earnest(self, obs: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    def decide(self, obs: F32, mask: Bool) -> tuple[F32, Bool, I64]:
         # A gateway decides once in some milliseconds, with caches that others have filled: a tensor made and unmade takes 90 us then.
-        if self.takes_few(mask):
-            return cautious(set_q_values(self.weights(), obs, mask), obs, mask, self.anchor, self.caution)
-        return super().earnest(obs, mask)
+        if self.anchor >= 0 and self.takes_few(mask):
+            return set_choice(self.weights(), obs, mask, self.caution)
+        return super().decide(obs, mask)
 
-    def takes_few(self, mask: npt.NDArray[np.bool_]) -> bool:
+    def takes_few(self, mask: Bool) -> bool:
         """Whether the compiled forward pass is the faster one for a decision with this mask [B, S]."""
         return mask.size <= _FEW_ROWS and self._one_weight[0].is_cpu
 
@@ -162,7 +166,7 @@ def build_network(config: DQNConfig, features: int, servers: int, generator: tor
     return network
 
 
-def q_values(network: QNetwork, obs: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]) -> Tensor:
+def q_values(network: QNetwork, obs: F32, mask: Bool) -> Tensor:
     """Q [B, S] on the CPU, without gradients, for numpy obs [B, S, F] and mask [B, S]; wherever the network lives."""
     device = network.device
     if isinstance(network, SetNetwork) and network.takes_few(mask):

@@ -15,7 +15,6 @@ import numpy as np
 
 from trimtab.core.observation import F32, FEATURES, Mask, observation
 from trimtab.dqn.checkpoint import Checkpoint, load_checkpoint, load_network
-from trimtab.dqn.inference import greedy_choice
 from trimtab.dqn.network import QNetwork, q_values
 from trimtab.errors import CheckpointError
 from trimtab.experiments import detail_rows
@@ -161,12 +160,12 @@ def permuted_importance(network: QNetwork, seen: Seen, name: str, columns: Seque
     """How choices and the network's own Q of them change where `columns` are those of another decision."""
     everyone = np.arange(len(seen.obs))
     q = q_values(network, seen.obs, seen.available).numpy()
-    chosen = greedy_choice(*network.earnest(seen.obs, seen.available))
+    chosen = network.decide(seen.obs, seen.available)[2]
     obs = seen.obs.copy()
     order = np.random.default_rng([seed, *columns]).permutation(len(obs))
     obs[:, :, list(columns)] = obs[order][:, :, list(columns)]
     # A server that is open now may have been missing then, and has a row all the same.
-    other = greedy_choice(*network.earnest(obs, seen.available))
+    other = network.decide(obs, seen.available)[2]
     changed = other != chosen
     loss = (q[everyone, chosen] - q[everyone, other]).astype(np.float64)
     return Importance(name, float(changed.mean()), float(loss.mean()), float(loss[changed].mean()) if changed.any() else float("nan"))

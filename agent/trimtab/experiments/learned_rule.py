@@ -16,7 +16,6 @@ from trimtab.core.observation import observation
 from trimtab.core.request_log import I32, I64
 from trimtab.core.scenario import RequestClass, Scenario, Server, Traffic
 from trimtab.core.view import View
-from trimtab.dqn.inference import greedy_choice
 from trimtab.dqn.network import QNetwork
 from trimtab.experiments.csv_log import Cell
 from trimtab.fleets.base import Episodes, Oracle
@@ -46,8 +45,7 @@ def rule_rows(network: QNetwork, model: str, servers: int = 2) -> list[Row]:
     """
     view, cells = _states(servers)
     available = np.ascontiguousarray(view.available)
-    values, candidates = network.earnest(observation(view), available)
-    chosen = greedy_choice(values, candidates)
+    values, _, chosen = network.decide(observation(view), available)
     online, moods = load.expected_delay(view) / UNIT_S, load.mood_delay(view) / UNIT_S
     return [
         {

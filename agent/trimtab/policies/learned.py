@@ -11,7 +11,6 @@ import torch
 from trimtab.core.observation import F32, FEATURES, observation
 from trimtab.core.request_log import I64
 from trimtab.dqn.checkpoint import load_checkpoint, load_network
-from trimtab.dqn.inference import greedy_choice
 from trimtab.dqn.network import QNetwork, rehearse
 
 Mask = npt.NDArray[np.bool_]
@@ -45,8 +44,8 @@ class LearnedPolicy:
     def select(self, view: Any) -> I64:
         available = np.ascontiguousarray(view.available)
         self.seen = self._observe(view)
-        self.q, self.candidates = self._network.earnest(self.seen, available)
-        return greedy_choice(self.q, self.candidates)
+        self.q, self.candidates, chosen = self._network.decide(self.seen, available)
+        return chosen
 
 
 def use_one_thread() -> None:
