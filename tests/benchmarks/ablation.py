@@ -12,36 +12,32 @@ training seconds include waiting for each other.
 """
 
 import argparse
-import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "agent"), str(Path(__file__).parent)]
 
-from ablation_report import REFERENCES, comparison, curve_figure, measured  # noqa: E402 - found through the path set above
-from ablation_training import METRICS, Job, Outcome, Plan, work  # noqa: E402
+from ablation_report import REFERENCES, comparison, curve_figure  # noqa: E402 - found through the path set above
+from ablation_training import METRICS, Plan, work  # noqa: E402
 from ablation_variants import SUITES, Variant  # noqa: E402
+from comparing import Results, chosen, jobs_of  # noqa: E402
 from measuring import ended, print_machine  # noqa: E402
 
 from trimtab.cli.options import count, positive  # noqa: E402
 from trimtab.dqn.config import DQNConfig  # noqa: E402
-from trimtab.errors import ResultsError, UsageError  # noqa: E402
-from trimtab.experiments.csv_log import CsvLog, write_text  # noqa: E402
+from trimtab.errors import UsageError  # noqa: E402
+from trimtab.experiments.csv_log import write_text  # noqa: E402
 from trimtab.experiments.pool import in_processes  # noqa: E402
-from trimtab.experiments.runs import provenance  # noqa: E402
 from trimtab.problems.base import Task  # noqa: E402
 from trimtab.problems.catalogue import build  # noqa: E402
 from trimtab.report.tables import as_markdown  # noqa: E402
 
-KEY = ("variant", "seed")
-CURVES = (*KEY, "episode", "decisions", *METRICS)
-FLEETS = (*KEY, "fleet", *METRICS)
-COSTS = ("training_s", "training_cpu_s", "decisions", "gradient_steps")
-RESULTS = (*KEY, "changes", *METRICS, *COSTS)
+CLOCK = "training_s"
+COSTS = (CLOCK, "training_cpu_s", "decisions", "gradient_steps")
+FILES = {"curves": ("episode", "decisions", *METRICS), "fleets": ("fleet", *METRICS), "results": ("changes", *METRICS, *COSTS)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,24 +82,14 @@ def compare(args: argparse.Namespace) -> int:
     if args.variants == "list":
         print("\n".join(f"{one.name:<22}  {one.described}" for one in SUITES[args.suite]))
         return 0
-    variants = _chosen(args.variants, SUITES[args.suite])
+    variants = chosen(args.variants, SUITES[args.suite])
     plan = _plan(args)
-    results = Results(args.out)
-    results.open(plan)
+    results = opened(args.out, plan)
     if not args.table_only:
         print_machine(f"{args.suite} on {plan.scenario}")
-        measure(list(_jobs(plan, variants, args.seeds)), results, args.jobs)
+        measure(plan, variants, args.seeds, results, args.jobs)
     write(args.suite, variants, args.seeds, plan, results)
     return 0
-
-
-def _chosen(text: str, known: Sequence[Variant]) -> list[Variant]:
-    names = [one.name for one in known]
-    wanted = names if text == "all" else [part.strip() for part in text.split(",")]
-    for name in wanted:
-        if name not in names:
-            raise UsageError(f"--variants {name!r} is none of the suite's; allowed: {', '.join(names)}")
-    return [one for one in known if one.name in wanted]
 
 
 def _plan(args: argparse.Namespace) -> Plan:
@@ -113,76 +99,22 @@ def _plan(args: argparse.Namespace) -> Plan:
     return Plan(args.scenario, args.episodes, args.curve_every, args.curve_fleets, args.fleets, args.evaluation_seed)
 
 
-def _jobs(plan: Plan, variants: Sequence[Variant], training_seeds: Sequence[int]) -> Iterator[Job]:
-    """Seed by seed, so that a run that is stopped has compared everybody equally."""
-    yield from (Job(plan, name) for name in REFERENCES)
-    yield from (Job(plan, one.name, seed, one) for seed in training_seeds for one in variants)
+def opened(folder: Path, plan: Plan) -> Results:
+    """The files of a comparison, begun or gone on with."""
+    results = Results(folder, FILES)
+    results.open({**asdict(plan), "defaults": DQNConfig.from_dict(dict(build("routing").learner_defaults)).to_dict()})
+    return results
 
 
-class Results:
-    """The files of a comparison. A row in results.csv says that a training is finished; it is written after all others of it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._settings = folder / "settings.json"
-        self._logs = {name: CsvLog(folder / f"{name}.csv", columns) for name, columns in _FILES.items()}
-
-    def open(self, plan: Plan) -> None:
-        """Begin, or go on with what is there. Raises ResultsError where that was measured in another way."""
-        wanted = {**asdict(plan), "defaults": DQNConfig.from_dict(dict(build("routing").learner_defaults)).to_dict()}
-        if self._settings.exists():
-            self._require_same(wanted)
-            return
-        write_text(self._settings, json.dumps({"plan": wanted, **provenance()}, indent=2) + "\n")
-        for log in self._logs.values():
-            log.create()
-
-    def done(self) -> set[tuple[str, str]]:
-        """(variant, seed) of what is finished."""
-        frame = self.read("results")
-        return set(zip(frame["variant"], frame["seed"], strict=True))
-
-    def read(self, name: str) -> Any:
-        """A file's rows, as `ablation_report.measured`."""
-        return measured(self._logs[name].path)
-
-    def add(self, job: Job, outcome: Outcome) -> None:
-        key = {"variant": job.name, "seed": job.seed}
-        self._logs["curves"].append([{**key, **row} for row in outcome.curve])
-        self._logs["fleets"].append([{**key, **row} for row in outcome.fleets])
-        means = {name: sum(row[name] for row in outcome.fleets) / len(outcome.fleets) for name in METRICS}
-        changes = job.variant.described if job.variant else "untrained"
-        self._logs["results"].append([{**key, "changes": changes, **means, **outcome.cost}])
-
-    def _require_same(self, wanted: dict[str, Any]) -> None:
-        found = json.loads(self._settings.read_text(encoding="utf-8"))["plan"]
-        for key, value in wanted.items():
-            if found.get(key) != value:
-                raise ResultsError(f"{self.folder} was measured with {key} = {found.get(key)}, not {value}; name another --out")
-
-
-_FILES = {"curves": CURVES, "fleets": FLEETS, "results": RESULTS}
-
-
-def measure(jobs: Sequence[Job], results: Results, at_a_time: int) -> None:
-    """Do what is not yet done, and write each as it is finished."""
-    done = results.done()
-    open_ = [job for job in jobs if (job.name, _seed_text(job)) not in done]
-    print(f"{len(jobs) - len(open_)} of {len(jobs)} are there already", flush=True)
-    for number, (place, outcome) in enumerate(in_processes(work, open_, at_a_time), 1):
-        job = open_[place]
-        results.add(job, outcome)
-        cost = f"{outcome.cost['training_s']:.0f} s of training" if outcome.cost else "no training"
-        print(f"{number}/{len(open_)}  {job.name}  seed {_seed_text(job) or '-'}  {cost}", flush=True)
-
-
-def _seed_text(job: Job) -> str:
-    return "" if job.seed is None else str(job.seed)
+def measure(plan: Plan, variants: Sequence[Variant], training_seeds: Sequence[int], results: Results, at_a_time: int) -> None:
+    """Train and play what is not yet done."""
+    jobs = list(jobs_of(plan, REFERENCES, variants, training_seeds))
+    results.fill(jobs, lambda units: in_processes(work, units, at_a_time), CLOCK)
 
 
 def write(suite: str, variants: Sequence[Variant], training_seeds: Sequence[int], plan: Plan, results: Results) -> None:
     """SUITE.md and SUITE.png from what is finished."""
-    frames = {name: results.read(name) for name in _FILES}
+    frames = results.frames()
     text = as_markdown(comparison(plan, variants, [str(one) for one in training_seeds], frames))
     write_text(results.folder / f"{suite}.md", text + "\n")
     (results.folder / f"{suite}.png").write_bytes(curve_figure(suite, plan, variants, [str(one) for one in training_seeds], frames))

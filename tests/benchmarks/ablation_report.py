@@ -1,7 +1,6 @@
 """What ablation.py found: a table of differences, and learning curves with bands over training seeds."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -37,12 +36,6 @@ HEAD = (
     "decisions",
     "gradient steps",
 )
-
-
-def measured(path: Path) -> pd.DataFrame:
-    """A file of ablation.py; `variant` and `seed` are text, an untrained policy has the seed ''."""
-    frame = pd.read_csv(path, dtype={"variant": str, "seed": str})
-    return frame.assign(seed=frame["seed"].fillna(""))
 
 
 def comparison(plan: Plan, variants: Sequence[Variant], seeds: Sequence[str], frames: Frames) -> Grid:

@@ -4,12 +4,13 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ablation_variants import Variant
+from comparing import Job, Outcome, Row
 
 from trimtab.dqn.config import DQNConfig
 from trimtab.experiments.evaluate import evaluate
@@ -19,7 +20,6 @@ from trimtab.policies.learned import LearnedPolicy, use_one_thread
 from trimtab.problems.base import Policy, Task, World
 
 METRICS = ("mean_latency_ms", "p99_latency_ms", "error_rate")
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -34,25 +34,6 @@ class Plan:
     seed: int  # of the held-out fleets
 
 
-@dataclass(frozen=True)
-class Job:
-    """A variant and a training seed; without a variant a classical policy of that name, which needs no training."""
-
-    plan: Plan
-    name: str
-    seed: int | None = None
-    variant: Variant | None = None
-
-
-@dataclass
-class Outcome:
-    """What a job found."""
-
-    cost: Row = field(default_factory=dict)
-    curve: list[Row] = field(default_factory=list)
-    fleets: list[Row] = field(default_factory=list)
-
-
 def work(job: Job) -> Outcome:
     """Do a job. A function of a module, so that another process can."""
     use_one_thread()
@@ -62,9 +43,10 @@ def work(job: Job) -> Outcome:
 def _reference(job: Job) -> Outcome:
     world = Variant(job.name).problem.open(Task(job.plan.scenario, "twin"))
     try:
-        return Outcome(fleets=_played(world, Variant(job.name).problem.build_policy(job.name), job.plan.fleets, job.plan.seed))
+        fleets = _played(world, Variant(job.name).problem.build_policy(job.name), job.plan.fleets, job.plan.seed)
     finally:
         world.close()
+    return Outcome({"changes": "untrained", **_means(fleets)}, {"fleets": fleets})
 
 
 def _trained(job: Job, variant: Variant) -> Outcome:
@@ -82,7 +64,7 @@ def _trained(job: Job, variant: Variant) -> Outcome:
         world = problem.open(Task(plan.scenario, "twin"))
         session.start(overwrite=False)
         run = _Run(session, world, plan, LearnedPolicy(job.name, session.agent.policy_network, problem.observe))
-        return run.to_end()
+        return run.to_end(variant.described)
 
 
 def _cpu_s() -> float:
@@ -96,10 +78,10 @@ class _Run:
 
     def __init__(self, session: TrainingSession, world: World, plan: Plan, policy: Policy) -> None:
         self._session, self._world, self._plan, self._policy = session, world, plan, policy
-        self._outcome = Outcome()
+        self._curve: list[Row] = []
         self._training_s = self._cpu_s = 0.0
 
-    def to_end(self) -> Outcome:
+    def to_end(self, described: str) -> Outcome:
         self._look()
         batches = self._session.run()
         while self._advance(batches):
@@ -107,11 +89,11 @@ class _Run:
             if episode % self._plan.curve_every == 0 and episode < self._plan.episodes:
                 self._look()
         agent = self._session.agent
-        self._outcome.fleets = _played(self._world, self._policy, self._plan.fleets, self._plan.seed)
-        self._outcome.curve.append(self._point(self._outcome.fleets[: self._plan.curve_fleets]))
+        fleets = _played(self._world, self._policy, self._plan.fleets, self._plan.seed)
+        self._curve.append(self._point(fleets[: self._plan.curve_fleets]))
         clocks = {"training_s": self._training_s, "training_cpu_s": self._cpu_s}
-        self._outcome.cost = {**clocks, "decisions": agent.decisions, "gradient_steps": agent.updates}
-        return self._outcome
+        counts = {"decisions": agent.decisions, "gradient_steps": agent.updates}
+        return Outcome({"changes": described, **_means(fleets), **clocks, **counts}, {"curves": self._curve, "fleets": fleets})
 
     def _advance(self, batches: Any) -> bool:
         """Train for one batch of episodes; False after the last one and its final save."""
@@ -122,11 +104,14 @@ class _Run:
         return rows is not None
 
     def _look(self) -> None:
-        self._outcome.curve.append(self._point(_played(self._world, self._policy, self._plan.curve_fleets, self._plan.seed)))
+        self._curve.append(self._point(_played(self._world, self._policy, self._plan.curve_fleets, self._plan.seed)))
 
     def _point(self, rows: Sequence[Row]) -> Row:
-        means = {name: float(np.mean([row[name] for row in rows])) for name in METRICS}
-        return {"episode": self._session.trainer.episode, "decisions": self._session.agent.decisions, **means}
+        return {"episode": self._session.trainer.episode, "decisions": self._session.agent.decisions, **_means(rows)}
+
+
+def _means(rows: Sequence[Row]) -> Row:
+    return {name: float(np.mean([row[name] for row in rows])) for name in METRICS}
 
 
 def _played(world: World, policy: Policy, fleets: int, seed: int) -> list[Row]:

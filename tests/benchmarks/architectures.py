@@ -16,9 +16,8 @@ architectures.md the table.
 
 import argparse
 import hashlib
-import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,29 +26,28 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "agent"), str(Path(__file__).parent)]
 
 from ablation import seeds  # noqa: E402 - found through the path set above
-from ablation_report import measured  # noqa: E402
 from ablation_training import METRICS  # noqa: E402
-from architectures_fit import REFERENCES, VARIANTS, Job, Outcome, Plan, Variant, learner_of, work  # noqa: E402
+from architectures_fit import REFERENCES, VARIANTS, Plan, Variant, learner_of, work  # noqa: E402
 from architectures_harvest import Harvest, gather, load, pieces  # noqa: E402
 from architectures_report import comparison  # noqa: E402
+from comparing import Results, chosen, jobs_of  # noqa: E402
 from measuring import ended, print_machine  # noqa: E402
 
 from trimtab.cli.options import count, positive  # noqa: E402
 from trimtab.core.observation import FEATURES  # noqa: E402
 from trimtab.dqn.checkpoint import load_checkpoint  # noqa: E402
 from trimtab.errors import ResultsError, UsageError  # noqa: E402
-from trimtab.experiments.csv_log import CsvLog, write_text  # noqa: E402
+from trimtab.experiments.csv_log import write_text  # noqa: E402
 from trimtab.experiments.pool import in_processes  # noqa: E402
 from trimtab.experiments.rollouts import FIRST  # noqa: E402
-from trimtab.experiments.runs import provenance  # noqa: E402
 from trimtab.problems.base import Task  # noqa: E402
 from trimtab.problems.routing.problem import Routing  # noqa: E402
 from trimtab.problems.routing.world import TWIN_WARMUP  # noqa: E402
 from trimtab.report.tables import as_markdown  # noqa: E402
 
-KEY = ("variant", "seed")
-COSTS = ("parameters", "updates", "fit_s", "fit_cpu_s", "held_out_loss", "loss_before")
-FILES = {"fleets": (*KEY, "scenario", "fleet", *METRICS, "decision_us"), "results": (*KEY, *COSTS)}
+CLOCK = "fit_s"
+COSTS = ("parameters", "updates", CLOCK, "fit_cpu_s", "held_out_loss", "loss_before")
+FILES = {"fleets": ("scenario", "fleet", *METRICS, "decision_us"), "results": COSTS}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,24 +84,15 @@ def compare(args: argparse.Namespace) -> int:
     if args.variants == "list":
         print("\n".join(f"{one.name:<20}  {one.network} {one.hidden}, {one.cost}, updates x {one.length:g}" for one in VARIANTS))
         return 0
-    variants, plan = _chosen(args.variants), _plan(args)
-    results = Results(args.out)
-    results.open(plan)
+    variants, plan = chosen(args.variants, VARIANTS), _plan(args)
+    results = _opened(plan)
     if not args.table_only:
         print_machine(f"architectures on {plan.harvest.scenario}")
         harvest(plan, args.jobs)
-        measure(list(_jobs(plan, _possible(plan, variants), args.seeds)), results, args.jobs)
+        jobs = list(jobs_of(plan, REFERENCES, _possible(plan, variants), args.seeds))
+        results.fill(jobs, lambda units: in_processes(work, units, args.jobs), CLOCK)
     write(plan, variants, args.seeds, results)
     return 0
-
-
-def _chosen(text: str) -> list[Variant]:
-    names = [one.name for one in VARIANTS]
-    wanted = names if text == "all" else [part.strip() for part in text.split(",")]
-    for name in wanted:
-        if name not in names:
-            raise UsageError(f"--variants {name!r} is none of these: {', '.join(names)}; see --variants list")
-    return [one for one in VARIANTS if one.name in wanted]
 
 
 def _plan(args: argparse.Namespace) -> Plan:
@@ -139,51 +128,13 @@ def _possible(plan: Plan, variants: Sequence[Variant]) -> list[Variant]:
     return [one for one in variants if one.network != "flat"]
 
 
-def _jobs(plan: Plan, variants: Sequence[Variant], fit_seeds: Sequence[int]) -> Iterator[Job]:
-    """Seed by seed, so that a run that is stopped has compared everybody equally."""
-    yield from (Job(plan, name) for name in REFERENCES)
-    yield from (Job(plan, one.name, seed, one) for seed in fit_seeds for one in variants)
-
-
-class Results:
-    """The files of a comparison. A row in results.csv says that a fit is finished; it is written after all others of it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._settings = folder / "settings.json"
-        self._logs = {name: CsvLog(folder / f"{name}.csv", columns) for name, columns in FILES.items()}
-
-    def open(self, plan: Plan) -> None:
-        """Begin, or go on with what is there. Raises ResultsError where that was measured in another way."""
-        wanted = _described(plan)
-        if self._settings.exists():
-            self._require_same(wanted)
-            return
-        if next(self.folder.glob("rollouts_*.npz"), None) is not None:
-            raise ResultsError(f"{self.folder} holds rollouts without a settings.json that says of what; delete them or name another --out")
-        for log in self._logs.values():
-            log.create()
-        write_text(self._settings, json.dumps({"plan": wanted, **provenance()}, indent=2) + "\n")
-
-    def done(self) -> set[tuple[str, str]]:
-        """(variant, seed) of what is finished."""
-        frame = self.read("results")
-        return set(zip(frame["variant"], frame["seed"], strict=True))
-
-    def read(self, name: str) -> Any:
-        """A file's rows, as `ablation_report.measured`."""
-        return measured(self._logs[name].path)
-
-    def add(self, job: Job, outcome: Outcome) -> None:
-        key = {"variant": job.name, "seed": job.seed}
-        self._logs["fleets"].append([{**key, **row} for row in outcome.fleets])
-        self._logs["results"].append([{**key, **outcome.cost}])
-
-    def _require_same(self, wanted: dict[str, Any]) -> None:
-        found = json.loads(self._settings.read_text(encoding="utf-8"))["plan"]
-        for key, value in wanted.items():
-            if found.get(key) != value:
-                raise ResultsError(f"{self.folder} was measured with {key} = {found.get(key)}, not {value}; name another --out")
+def _opened(plan: Plan) -> Results:
+    """The files of a comparison, begun or gone on with."""
+    results, harvested = Results(plan.folder, FILES), next(plan.folder.glob("rollouts_*.npz"), None)
+    if harvested is not None and not results.begun:
+        raise ResultsError(f"{plan.folder} holds rollouts without a settings.json that says of what; delete them or name another --out")
+    results.open(_described(plan))
+    return results
 
 
 def _described(plan: Plan) -> dict[str, Any]:
@@ -193,26 +144,9 @@ def _described(plan: Plan) -> dict[str, Any]:
     return {**{f"harvest {name}": value for name, value in played.items()}, **fitted, "learner": learner_of(plan, VARIANTS[0]).to_dict()}
 
 
-def measure(jobs: Sequence[Job], results: Results, at_a_time: int) -> None:
-    """Do what is not yet done, and write each as it is finished."""
-    done = results.done()
-    open_ = [job for job in jobs if (job.name, _seed_text(job)) not in done]
-    print(f"{len(jobs) - len(open_)} of {len(jobs)} are there already", flush=True)
-    for number, (place, outcome) in enumerate(in_processes(work, open_, at_a_time), 1):
-        job = open_[place]
-        results.add(job, outcome)
-        cost = f"{outcome.cost['fit_s']:.1f} s of fitting" if outcome.cost else "no fitting"
-        print(f"{number}/{len(open_)}  {job.name}  seed {_seed_text(job) or '-'}  {cost}", flush=True)
-
-
-def _seed_text(job: Job) -> str:
-    return "" if job.seed is None else str(job.seed)
-
-
 def write(plan: Plan, variants: Sequence[Variant], fit_seeds: Sequence[int], results: Results) -> None:
     """architectures.md from what is finished."""
-    frames = {name: results.read(name) for name in FILES}
-    text = as_markdown(comparison(plan, variants, [str(one) for one in fit_seeds], frames))
+    text = as_markdown(comparison(plan, variants, [str(one) for one in fit_seeds], results.frames()))
     write_text(results.folder / "architectures.md", text + "\n")
     print(f"\n{text}\n\n{results.folder / 'architectures.md'}")
 

@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ import torch
 from ablation_training import METRICS
 from architectures_harvest import Harvest, Priced, pieces
 from architectures_networks import QUANTILES, WORST, AttentionNetwork, OwnNetwork, QuantileNetwork, quantile_loss
+from comparing import Job, Outcome, Row
 from torch import Tensor, nn
 
 from trimtab.core.observation import FEATURES
@@ -30,7 +31,6 @@ from trimtab.problems.routing.problem import Routing
 MODEL: Final = "harvesting model"
 REFERENCES: Final = ("sed-online", "sed-moods", MODEL)  # the first is what everything is compared with
 SPAN: Final = 0.5  # of the updates, after which the step size has halved
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -67,24 +67,6 @@ class Plan:
     seed: int  # of the held-out fleets
 
 
-@dataclass(frozen=True)
-class Job:
-    """A variant and a seed of its weights and samples; without a variant one of REFERENCES."""
-
-    plan: Plan
-    name: str
-    seed: int | None = None
-    variant: Variant | None = None
-
-
-@dataclass
-class Outcome:
-    """What a job found."""
-
-    cost: Row = field(default_factory=dict)
-    fleets: list[Row] = field(default_factory=list)
-
-
 def learner_of(plan: Plan, variant: Variant) -> DQNConfig:
     """The settings of a training by rollouts, with this fit's length."""
     span = max(1, round(plan.updates * variant.length * SPAN))
@@ -114,7 +96,9 @@ def network_of(variant: Variant, config: DQNConfig, servers: int, seed: int) -> 
 def work(job: Job) -> Outcome:
     """Do a job. A function of a module, so that another process can."""
     use_one_thread()
-    return Outcome(fleets=_played(job.plan, _reference(job))) if job.variant is None else _fitted(job, job.variant)
+    if job.variant is None:
+        return Outcome(rows={"fleets": _played(job.plan, _reference(job))})
+    return _fitted(job, job.variant)
 
 
 def _reference(job: Job) -> Policy:
@@ -136,7 +120,8 @@ def _fitted(job: Job, variant: Variant) -> Outcome:
     clocks = {"fit_s": time.perf_counter() - started_s, "fit_cpu_s": time.process_time() - cpu_s}
     counts = {"parameters": sum(one.numel() for one in online.parameters()), "updates": round(plan.updates * variant.length)}
     losses = {"held_out_loss": loss_of(network, held_out), "loss_before": before}
-    return Outcome({**counts, **clocks, **losses}, _played(plan, LearnedPolicy(job.name, network, Routing().observe)))
+    played = _played(plan, LearnedPolicy(job.name, network, Routing().observe))
+    return Outcome({**counts, **clocks, **losses}, {"fleets": played})
 
 
 def _held_out(plan: Plan, data: Sequence[Priced], cost: str) -> list[RolloutBatch]:

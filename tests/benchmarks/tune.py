@@ -22,8 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "agent"), str(Path(__file__).parent)]
 
 import ablation  # noqa: E402 - found through the path set above
-from ablation_report import REFERENCES  # noqa: E402
-from ablation_training import Job, Plan  # noqa: E402
+from ablation_training import Plan  # noqa: E402
 from ablation_variants import DEFAULTS, Variant  # noqa: E402
 from measuring import ended, print_machine  # noqa: E402
 from tune_space import SPACE, Setting, changed, defaults  # noqa: E402
@@ -171,11 +170,8 @@ def _confirm(trials: "Trials", args: argparse.Namespace) -> None:
     changes = [(f"trial {one.number}", changed(one.user_attrs[VALUES])) for one in best(trials)]
     variants = [Variant(DEFAULTS), *(Variant(name, values) for name, values in changes if values)][: args.confirm + 1]
     plan = Plan(trials.search.scenario, args.confirm_episodes, LOOK_EVERY, LOOK_FLEETS, CONFIRM_FLEETS, CONFIRM_SEED)
-    jobs = [Job(plan, name) for name in REFERENCES]
-    jobs += [Job(plan, one.name, seed, one) for seed in args.confirm_seeds for one in variants]
-    results = ablation.Results(args.out / "confirm")
-    results.open(plan)
-    ablation.measure(jobs, results, 1)
+    results = ablation.opened(args.out / "confirm", plan)
+    ablation.measure(plan, variants, args.confirm_seeds, results, 1)
     ablation.write("confirm", variants, args.confirm_seeds, plan, results)
 
 

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 from ablation_report import REFERENCES
-from ablation_training import METRICS, Job, Plan, Row, work
+from ablation_training import METRICS, Plan, work
+from comparing import Job, Row
 from rivals_training import ENDLESS
 
 from trimtab.core.moods import FAILURE_S
@@ -75,7 +76,7 @@ class Look:
 def reference(search: Search) -> Latencies:
     """sed-online on the held-out fleets."""
     plan = Plan(search.scenario, 1, 1, 1, search.fleets, search.evaluation_seed)
-    return _latencies(work(Job(plan, REFERENCE)).fleets)
+    return _latencies(work(Job(plan, REFERENCE)).rows["fleets"])
 
 
 def looks(search: Search, values: Mapping[str, Any]) -> Iterator[Look]:
