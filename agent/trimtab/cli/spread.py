@@ -110,7 +110,8 @@ def measure_all(
     order = sorted(range(len(units)), key=lambda number: -costs[number])
     waiting: dict[int, Measured] = {}
     written = 0
-    with Bar("evaluating", len(units)) as bar, closing(in_processes(measure, [units[number] for number in order], jobs)) as results:
+    bar = Bar("evaluating", len(units), costs=[costs[number] for number in order])
+    with bar, closing(in_processes(measure, [units[number] for number in order], jobs)) as results:
         try:
             for done, (place, measured) in enumerate(results, start=1):
                 watch(measured)
