@@ -38,7 +38,8 @@ class Bar:
                 TextColumn("{task.fields[text]}"),
             )
             self._progress = Progress(*columns, console=console)
-            self._task = self._progress.add_task(title, total=self._work[total], completed=self._work[done], text="", count="")
+            self._task = self._progress.add_task(title, total=self._work[total], text="", count="")
+            self._progress.update(self._task, completed=self._work[done])
 
     def __enter__(self) -> Self:
         if self._progress is not None:

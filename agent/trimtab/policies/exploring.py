@@ -8,18 +8,18 @@ from typing import Final
 
 import numpy as np
 
+from trimtab.core.compiled import compiled
 from trimtab.core.ledger import service_estimate_s
 from trimtab.core.observation import F32, FEATURES
 from trimtab.core.request_log import F64, I64
 from trimtab.dqn.chance import Uniforms
 from trimtab.dqn.checkpoint import load_checkpoint, load_network
 from trimtab.dqn.config import DQNConfig
-from trimtab.dqn.inference import epsilon_greedy_choice, greedy_choice
 from trimtab.dqn.network import QNetwork, rehearse
 from trimtab.dqn.schedule import linear
 from trimtab.policies.base import RoutingView
 from trimtab.policies.learned import LearnedPolicy
-from trimtab.policies.load import expected_delay
+from trimtab.policies.load import delay_given
 from trimtab.policies.pick import Mask
 
 # How much longer than at the best server a request may be expected to take. Twice: experience is needed with servers that look worse, for
@@ -33,15 +33,16 @@ def bounded(delay_s: F64, unit_s: F64, available: Mask) -> Mask:
 
     `delay_s` [B, S], `unit_s` [B] the fleet's mean service time, `available` [B, S] with one True a row -> [B, S], one True a row too.
     """
-    best_s = np.where(available, delay_s, np.inf).min(axis=1)
-    within = delay_s <= (BOUND_FACTOR * best_s + unit_s)[:, None]
-    return np.ascontiguousarray(available & within)
+    mask = np.empty_like(available)
+    for b in range(len(mask)):
+        _bound(delay_s, unit_s[b], available, b, mask)
+    return mask
 
 
 def fleet_service_s(view: RoutingView) -> F64:
     """The fleet's mean service time as it is known now, each server weighted by its service rate.  # [B]"""
-    mean_s = np.einsum("bk,bsk->bs", view.ledger.class_share, service_estimate_s(view.ledger))
-    return np.asarray(view.slots.sum(axis=1) / (view.slots / np.maximum(mean_s, 1e-9)).sum(axis=1))
+    service_s, share = service_estimate_s(view.ledger), view.ledger.class_share
+    return np.array([_fleet_service_s(service_s, share, view.slots, b) for b in range(len(share))])
 
 
 class Exploration:
@@ -57,19 +58,20 @@ class Exploration:
         self._chance = Uniforms(np.random.default_rng([self._seed, decisions]))
         self._explored = False
 
-    def choose(self, q: F32, best_known: I64, mask: Mask, config: DQNConfig) -> I64:
-        """One server per row: `DQNAgent.act` with schedules over the decisions of the log.  # q, mask [B, S], `best_known` [B] -> [B]
+    def choose(self, view: RoutingView, q: F32, candidates: Mask, config: DQNConfig) -> I64:
+        """One server per row: `DQNAgent.act` with schedules over the decisions of the log, among `bounded`.  # q, candidates [B, S] -> [B]
 
-        `best_known` is the heuristic's server, which the bonus xi H of heuristically accelerated Q-learning favours.
+        The bonus xi H of heuristically accelerated Q-learning favours the server of the least expected delay. One compiled call, because a
+        request waits for this.
         """
         epsilon = linear(config.epsilon_start, config.epsilon_end, config.epsilon_decisions, self.decisions)
         span = config.heuristic_decisions
         xi = linear(config.heuristic_weight, 0.0, span, self.decisions) if span else config.heuristic_weight
-        chosen = epsilon_greedy_choice(
-            _lifted(q, best_known, mask, xi, config.heuristic_margin), mask, epsilon, self._chance.take(len(q), 2)
-        )
+        service_s, draws = service_estimate_s(view.ledger), self._chance.take(len(q), 2)
+        mask, chosen = np.empty_like(candidates), np.empty(len(q), dtype=np.int64)
+        known = delay_given(view, service_s), service_s, view.ledger.class_share, view.slots, view.available
+        self._explored = _choose(*known, q, candidates, xi, config.heuristic_margin, epsilon, draws, mask, chosen)
         self.decisions += len(q)
-        self._explored = bool((chosen != greedy_choice(q, mask)).any())
         return chosen
 
     def passed(self) -> None:
@@ -103,12 +105,7 @@ class ExploringPolicy:
 
     def select(self, view: RoutingView) -> I64:
         self.greedy.select(view)
-        delay_s = expected_delay(view)
-        mask = bounded(delay_s, fleet_service_s(view), view.available)
-        both = mask & self.greedy.candidates
-        mask = np.where(both.any(axis=1, keepdims=True), both, mask)  # a fleet where the two estimates share no server: the older one's
-        best_known = np.argmin(np.where(mask, delay_s, np.inf), axis=1)
-        return self._exploration.choose(self.q, best_known, mask, self._config)
+        return self._exploration.choose(view, self.q, self.greedy.candidates, self._config)
 
 
 def load_exploring(path: Path, problem: str, servers: int, exploration: Exploration, name: str = "dqn") -> ExploringPolicy:
@@ -119,10 +116,92 @@ def load_exploring(path: Path, problem: str, servers: int, exploration: Explorat
     return ExploringPolicy(name, network, checkpoint.config, exploration)
 
 
-def _lifted(q: F32, best_known: I64, mask: Mask, xi: float, margin: float) -> F32:
-    """q + xi H, as `dqn.targets.heuristic_bonus`: H = max q - q(a) + margin for the heuristic's action a, 0 for others."""
-    rows = np.arange(len(q))
-    best = np.where(mask, q, -np.inf).max(axis=1)
-    lifted = q.copy()
-    lifted[rows, best_known] += xi * (best - q[rows, best_known] + margin)
-    return lifted
+@compiled
+def _fleet_service_s(service_s: F64, share: F64, slots: I64, b: int) -> float:
+    every, rate = 0.0, 0.0
+    for s in range(slots.shape[1]):
+        mean_s = 0.0
+        for k in range(share.shape[1]):
+            mean_s += share[b, k] * service_s[b, s, k]
+        every += slots[b, s]
+        rate += slots[b, s] / max(mean_s, 1e-9)
+    return every / rate
+
+
+@compiled
+def _bound(delay_s: F64, unit_s: float, available: Mask, b: int, mask: Mask) -> None:
+    best_s = np.inf
+    for s in range(mask.shape[1]):
+        if available[b, s]:
+            best_s = min(best_s, delay_s[b, s])
+    for s in range(mask.shape[1]):
+        mask[b, s] = available[b, s] and delay_s[b, s] <= BOUND_FACTOR * best_s + unit_s
+
+
+@compiled
+def _keep_common(mask: Mask, candidates: Mask, b: int) -> None:
+    """Nothing changes in a fleet where the two estimates share no server: the older one's decide."""
+    common = 0
+    for s in range(mask.shape[1]):
+        common += mask[b, s] and candidates[b, s]
+    for s in range(mask.shape[1]):
+        mask[b, s] = mask[b, s] and (common == 0 or candidates[b, s])
+
+
+@compiled
+def _first_best(q: F32, mask: Mask, b: int, lifted: int, lift: float) -> int:
+    """The open server of the highest Q, where that of `lifted` counts as so much higher; ties to the lowest index."""
+    best, top = -1, -np.inf
+    for s in range(mask.shape[1]):
+        value = q[b, s] + (lift if s == lifted else 0.0)
+        if mask[b, s] and (best < 0 or value > top):
+            best, top = s, value
+    return best
+
+
+@compiled
+def _any_of(mask: Mask, b: int, draw: float) -> int:
+    """An open server by a uniform draw."""
+    count = 0
+    for s in range(mask.shape[1]):
+        count += mask[b, s]
+    left = int(draw * count)
+    for s in range(mask.shape[1]):
+        if mask[b, s]:
+            if left == 0:
+                return s
+            left -= 1
+    return -1
+
+
+@compiled
+def _choose(
+    delay_s: F64,
+    service_s: F64,
+    share: F64,
+    slots: I64,
+    available: Mask,
+    q: F32,
+    candidates: Mask,
+    xi: float,
+    margin: float,
+    epsilon: float,
+    draws: F64,
+    mask: Mask,
+    chosen: I64,
+) -> bool:
+    """Fill `chosen` [B]; whether any of them is not the network's own choice. H = max q - q(a) + margin for the heuristic's action a."""
+    explored = False
+    for b in range(chosen.shape[0]):
+        _bound(delay_s, _fleet_service_s(service_s, share, slots, b), available, b, mask)
+        _keep_common(mask, candidates, b)
+        known = _any_of(mask, b, 0.0)
+        for s in range(mask.shape[1]):
+            if mask[b, s] and delay_s[b, s] < delay_s[b, known]:
+                known = s
+        own = _first_best(q, mask, b, -1, 0.0)
+        chosen[b] = _first_best(q, mask, b, known, xi * (q[b, own] - q[b, known] + margin))
+        if draws[b, 0] < epsilon:
+            chosen[b] = _any_of(mask, b, draws[b, 1])
+        explored |= chosen[b] != own
+    return explored

@@ -33,7 +33,7 @@ def peak_ewma(view: RoutingView) -> F64:
 
 def expected_delay(view: RoutingView) -> F64:
     """`sed-online`: expected wait + own service, from online per-server-and-class service times."""
-    return _delay(view, service_estimate_s(view.ledger))
+    return delay_given(view, service_estimate_s(view.ledger))
 
 
 def mood_delay(view: RoutingView) -> F64:
@@ -44,13 +44,13 @@ def mood_delay(view: RoutingView) -> F64:
 
 def true_mean_delay(view: RoutingView) -> F64:
     """`oracle-sed`: the same with the true mean service times."""
-    return _delay(view, truth(view).mean_service_s)
+    return delay_given(view, truth(view).mean_service_s)
 
 
 def true_mood_delay(view: RoutingView) -> F64:
     """`oracle-moods`: true means x each server's momentary slowness; a server that is down comes last."""
     known = truth(view)
-    delay = _delay(view, known.mean_service_s * known.slowness[:, :, None])
+    delay = delay_given(view, known.mean_service_s * known.slowness[:, :, None])
     return np.where(known.down, delay + UNPROVEN_S, delay)
 
 
@@ -66,7 +66,8 @@ def truth(view: RoutingView) -> Oracle:
     return view.oracle()
 
 
-def _delay(view: RoutingView, service_s: F64) -> F64:
+def delay_given(view: RoutingView, service_s: F64) -> F64:
+    """Expected wait + own service with these mean service times [B, S, K]."""
     load = np.empty(view.slots.shape)
     _expected_delay(view.ledger.in_flight, view.ledger.outstanding, service_s, view.request_class, view.slots, load)
     return load
