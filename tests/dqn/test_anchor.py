@@ -1,5 +1,6 @@
 """Learning on top of an estimate: where it begins, how far it may go, and weights averaged over time."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -189,6 +190,26 @@ def test_one_call_decides_as_its_parts_do(config, batch):
     values, near = cautious(q_values(network, obs, mask).numpy(), obs, mask, ANCHOR, network.caution)
     for found, wanted in zip(network.decide(obs, mask), (values, near, greedy_choice(values, near)), strict=True):
         assert np.array_equal(found, wanted)
+
+
+def changed(network):
+    """Other weights than before, in place."""
+    for weight in network.parameters():
+        weight.mul_(-1.0)
+    return network
+
+
+@pytest.mark.parametrize("moved", [copy.deepcopy, lambda network: network.double().float(), lambda network: network])
+def test_decisions_follow_the_weights_of_a_network_that_has_decided(moved):
+    network, (obs, mask, _) = stirred(CONFIGS[0]), fleets(20)
+    before = network.decide(obs, mask)[0]
+    other = changed(moved(network))
+    assert np.allclose(
+        other.decide(obs, mask)[0],
+        cautious(other(torch.from_numpy(obs), torch.from_numpy(mask)).numpy(), obs, mask, ANCHOR, other.caution)[0],
+        atol=1e-4,
+    )
+    assert not np.allclose(other.decide(obs, mask)[0][mask], before[mask], atol=1e-2)
 
 
 def test_an_anchor_that_is_no_feature_is_refused():

@@ -4,7 +4,7 @@ Relative, so that one network serves every fleet: a server of 10 ms requests and
 computed from the ledger, hence from what a balancer can know.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -72,8 +72,29 @@ def observation(view: View[Truth]) -> F32:
     scratch = np.empty((2, view.slots.shape[1]))
     service = service_estimate_s(view.ledger)
     moods = mood_columns(view.ledger, service, view.request_class, view.now_s)
-    _fill(view.ledger, service, moods, view.now_s, view.request_class, view.available, view.slots, scratch[0], scratch[1], rows)
+    _fill(_known(view.ledger), service, moods, view.now_s, view.request_class, view.available, view.slots, scratch[0], scratch[1], rows)
     return rows
+
+
+class _Known(NamedTuple):
+    """What the rows need of the ledger: a compiled call pays for every array that it is handed, most of all with cold caches."""
+
+    in_flight: I64
+    outstanding: I64
+    samples: I64
+    ratio_fast: F64
+    ratio_slow: F64
+    error_rate: F64
+    last_completion_s: F64
+    gap_s: F64
+    class_share: F64
+    dispatched_s: F64
+    oldest: I32
+
+
+def _known(all_: Ledger) -> _Known:
+    rates = all_.ratio_fast, all_.ratio_slow, all_.error_rate, all_.last_completion_s, all_.gap_s, all_.class_share
+    return _Known(all_.in_flight, all_.outstanding, all_.samples, *rates, all_.dispatched_s, all_.oldest)
 
 
 @compiled
@@ -113,7 +134,7 @@ def _bounded(value: float, low: float, high: float) -> float:
 
 @compiled
 def _server_row(
-    ledger: Ledger, b: int, s: int, own: float, wait: float, work: float, slots: int, unit: float, now: float, row: F32
+    ledger: _Known, b: int, s: int, own: float, wait: float, work: float, slots: int, unit: float, now: float, row: F32
 ) -> None:
     """The columns that need one server alone."""
     free = max(0.0, 1.0 - ledger.outstanding[b, s] / slots)
@@ -136,7 +157,7 @@ def _server_row(
 
 
 @compiled
-def _mood_row(ledger: Ledger, mood: F64, b: int, s: int, delay: float, slots: int, unit: float, now: float, row: F32) -> None:
+def _mood_row(ledger: _Known, mood: F64, b: int, s: int, delay: float, slots: int, unit: float, now: float, row: F32) -> None:
     row[18] = np.log1p(mood[_DELAY] / unit)
     row[19] = np.log1p(delay / unit)
     row[20] = _bounded(np.log(mood[_OWN] / unit), -LOG_CEILING, LOG_CEILING)
@@ -151,7 +172,7 @@ def _mood_row(ledger: Ledger, mood: F64, b: int, s: int, delay: float, slots: in
 
 @compiled
 def _fill(
-    ledger: Ledger, service: F64, moods: F64, now_s: F64, request_class: I32, available: Mask, slots: I64, mix: F64, delay: F64, rows: F32
+    ledger: _Known, service: F64, moods: F64, now_s: F64, request_class: I32, available: Mask, slots: I64, mix: F64, delay: F64, rows: F32
 ) -> None:
     """`mix` and `delay` [S] are scratch space."""
     batch, servers, _ = service.shape

@@ -71,15 +71,14 @@ def set_choice(weights: SetWeights, obs: F32, mask: Bool, caution: tuple[float, 
 
     One call from the observation to the choice: where caches are cold each takes tens of microseconds.
     """
-    q, values = np.empty((2, *mask.shape), dtype=np.float32)
-    near, chosen = np.empty_like(mask), np.empty(len(mask), dtype=np.int64)
-    _decide(weights, obs, mask, *caution, _scratch(weights, obs), q, values, near, chosen)
-    return values, near, chosen
+    both, near, chosen = np.empty((2, *mask.shape), np.float32), np.empty(mask.shape, np.bool_), np.empty(len(mask), np.int64)
+    _decide(weights, obs, mask, *caution, _scratch(weights, obs), both, near, chosen)
+    return both[1], near, chosen
 
 
 def _scratch(weights: SetWeights, obs: F32) -> F32:
     """Room for what is between the layers: an embedding of every choice, and five more rows of the width."""
-    return np.empty((obs.shape[1] + 5) * weights.own.shape[0], dtype=np.float32)
+    return np.empty((obs.shape[1] + 5) * weights.own.shape[0], np.float32)
 
 
 def greedy_choice(q: F32, mask: Bool) -> I64:
@@ -234,12 +233,11 @@ def _decide(
     slack: float,
     lead: float,
     scratch: F32,
-    q: F32,
-    values: F32,
+    both: F32,
     near: Bool,
     chosen: I64,
 ) -> None:
-    """`weights` have an anchor."""
-    _forward(weights, obs, mask, scratch, q)
-    weigh(q, obs, mask, weights.anchor, trust, factor, slack, lead, values, near)
-    _choose(values, near, chosen)
+    """`weights` have an anchor; `both` [2, B, S]: what the network says, and what counts of it."""
+    _forward(weights, obs, mask, scratch, both[0])
+    weigh(both[0], obs, mask, weights.anchor, trust, factor, slack, lead, both[1], near)
+    _choose(both[1], near, chosen)

@@ -5,7 +5,7 @@ Inside, servers lead ([S, B, H]): pooling over the first axis reads whole rows, 
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -72,7 +72,7 @@ class SetNetwork(QNetwork):
         self.advantage = _linear(hidden, 1, generator)
         self.value = _linear(hidden, 1, generator) if dueling else None
         _begin_at(anchor, self.advantage, self.value)
-        self._views: tuple[int, SetWeights] | None = None
+        self._views: tuple[SetWeights | None] | None = None  # see `few`; None: not asked for yet
         self._one_weight = (self.own.weight,)  # in a tuple, which a module looks up as any object does: its own layers take far longer
 
     @property
@@ -80,14 +80,18 @@ class SetNetwork(QNetwork):
         return self._one_weight[0].device
 
     def decide(self, obs: F32, mask: Bool) -> tuple[F32, Bool, I64]:
-        # A gateway decides once in some milliseconds, with caches that others have filled: a tensor made and unmade takes 90 us then.
-        if self.anchor >= 0 and self.takes_few(mask):
-            return set_choice(self.weights(), obs, mask, self.caution)
-        return super().decide(obs, mask)
+        # A gateway decides once in some milliseconds, with caches that others have filled: a tensor made and unmade takes 90 us then, and
+        # to ask one for its device takes 20.
+        weights = self.few(mask)
+        return super().decide(obs, mask) if weights is None or self.anchor < 0 else set_choice(weights, obs, mask, self.caution)
 
-    def takes_few(self, mask: Bool) -> bool:
-        """Whether the compiled forward pass is the faster one for a decision with this mask [B, S]."""
-        return mask.size <= _FEW_ROWS and self._one_weight[0].is_cpu
+    def few(self, mask: Bool) -> SetWeights | None:
+        """Views of the parameters where the compiled forward pass is the faster one for a decision with this mask [B, S]; else None."""
+        if mask.size > _FEW_ROWS:
+            return None
+        if self._views is None:
+            self._views = (self._weights() if self.device.type == "cpu" else None,)
+        return self._views[0]
 
     def forward(self, obs: Tensor, mask: Tensor) -> Tensor:
         batch, servers, features = obs.shape
@@ -101,12 +105,16 @@ class SetNetwork(QNetwork):
         q = self._heads(h, context, present * share)  # [B, S]
         return q if self.anchor < 0 else anchored(q, obs, mask, self.anchor)
 
-    def weights(self) -> SetWeights:
-        """Views of the parameters, for the compiled forward pass; a network on the CPU only."""
-        place = self._one_weight[0].data_ptr()
-        if self._views is None or self._views[0] != place:  # a copied or moved network has its parameters elsewhere
-            self._views = place, views(self.encoder_in, self.encoder_out, self.own, self.context, self.advantage, self.value, self.anchor)
-        return self._views[1]
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_views": None}  # a copy has its parameters elsewhere
+
+    def _apply(self, *args: Any, **more: Any) -> Self:
+        self._views = None  # so has a network that is moved to another device
+        super()._apply(*args, **more)  # type: ignore[no-untyped-call]
+        return self
+
+    def _weights(self) -> SetWeights:
+        return views(self.encoder_in, self.encoder_out, self.own, self.context, self.advantage, self.value, self.anchor)
 
     def _heads(self, h: Tensor, context: Tensor, weight: Tensor) -> Tensor:
         """Q [B, S], what is learned of it; weight [S, B] is 1/available where available."""
@@ -168,9 +176,9 @@ def build_network(config: DQNConfig, features: int, servers: int, generator: tor
 
 def q_values(network: QNetwork, obs: F32, mask: Bool) -> Tensor:
     """Q [B, S] on the CPU, without gradients, for numpy obs [B, S, F] and mask [B, S]; wherever the network lives."""
+    if isinstance(network, SetNetwork) and (weights := network.few(mask)) is not None:
+        return torch.from_numpy(set_q_values(weights, obs, mask))
     device = network.device
-    if isinstance(network, SetNetwork) and network.takes_few(mask):
-        return torch.from_numpy(set_q_values(network.weights(), obs, mask))
     with torch.inference_mode():
         x, available = torch.from_numpy(obs), torch.from_numpy(mask)
         if device.type != "cpu":
