@@ -78,7 +78,7 @@ def measure(args: argparse.Namespace) -> int:
         stack.enter_context(_process([sys.executable, "-c", SERVER, str(len(BODY)), *map(str, server_ports)]))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         gateway = stack.enter_context(_process([*_app(args, server_ports, folder), "--port", str(port)]))
-        wait_for(f"http://{HOST}:{port}/readyz", START_S)
+        wait_for(f"http://{HOST}:{port}/readyz", START_S, gateway)
         runs = {"direct": Run(server_ports, args.rate), "gateway": Run([port], args.rate, gateway.pid)}
         for run in runs.values():
             run.measure(WARM_UP_S)

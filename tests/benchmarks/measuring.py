@@ -5,6 +5,7 @@ import contextlib
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
 import urllib.request
@@ -31,10 +32,12 @@ def print_machine(title: str) -> None:
     print(f"# {title}\n{platform.machine()}, {os.cpu_count()} cores; {versions}", flush=True)
 
 
-def wait_for(url: str, patience_s: float) -> None:
-    """Return once `url` is answered 200; ends the program where it is not within `patience_s`."""
+def wait_for(url: str, patience_s: float, process: "subprocess.Popen[bytes] | None" = None) -> None:
+    """Return once `url` is answered 200; ends the program where it is not within `patience_s`, or where `process` has ended."""
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
+        if process is not None and process.poll() is not None:
+            raise SystemExit(f"what should answer at {url} has ended with exit code {process.returncode}; see what it said above")
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=1) as answer:
             if answer.status == 200:
                 return

@@ -307,6 +307,16 @@ def test_the_schedules_go_on_with_every_decision_of_the_log(model):
     assert exploration.decisions == 100
 
 
+def test_trying_out_is_rehearsed_before_there_is_a_model(tmp_path, monkeypatch):
+    asked, choose = [], Exploration.choose
+    monkeypatch.setattr(Exploration, "choose", lambda self, *more: asked.append(self) or choose(self, *more))
+    exploration = Exploration(0)
+    build_deciding(Wanted(model=tmp_path / "later.pth", reload=True, exploration=exploration), FLEET, Clock())
+    assert asked, "what it compiles is compiled now"
+    assert exploration not in asked
+    assert exploration.decisions == 0
+
+
 def test_a_stop_is_said_in_the_document_the_events_the_metrics_and_a_line(model, capsys):
     clock = Clock()
     deciding = exploring(model, clock)

@@ -2,8 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Final, Self
 
@@ -11,24 +10,24 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 LINE_EVERY_S: Final = 10.0  # plain lines this far apart: a log of a long run stays readable
+SHORT_S, LONG_S = 30.0, 86_400.0  # over which a bar's pace is taken: the latest, or the whole run's where parts differ much
 
 
 class Bar:
     """`update(done, text)` as work goes on; writes to stderr, so that stdout holds results alone.
 
-    `costs`: about how long each part takes in relation to the others, in the order in which they are done; left out, all the same.
+    `work`, where parts differ much: the sum of about how long each takes in relation to the others; `update` is then told of how much of it
+    is done, too.
     """
 
     def __init__(
-        self, title: str, total: int, *, done: int = 0, clock: Callable[[], float] = time.monotonic, costs: Sequence[float] = ()
+        self, title: str, total: int, *, done: int = 0, clock: Callable[[], float] = time.monotonic, work: float | None = None
     ) -> None:
         console = Console(stderr=True)
         self._progress: Progress | None = None
         self._title, self._total, self._clock = title, total, clock
-        self._costs = tuple(costs) or (1.0,) * total
-        self._work = (0.0, *accumulate(self._costs))  # [total + 1] of so many parts
-        self._is_even = not costs
-        self._before, self._before_s, self._said_s = done, clock(), -LINE_EVERY_S  # where the last line was
+        self._work, self._is_even = (float(total), True) if work is None else (work, False)
+        self._before, self._before_s, self._said_s = float(done), clock(), -LINE_EVERY_S  # where the last line was
         if console.is_terminal:
             columns = (
                 TextColumn("{task.description}"),
@@ -37,9 +36,10 @@ class Bar:
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[text]}"),
             )
-            self._progress = Progress(*columns, console=console)
-            self._task = self._progress.add_task(title, total=self._work[total], text="", count="")
-            self._progress.update(self._task, completed=self._work[done])
+            period_s = SHORT_S if self._is_even else LONG_S
+            self._progress = Progress(*columns, console=console, speed_estimate_period=period_s)
+            self._task = self._progress.add_task(title, total=self._work, text="", count=f"{done}/{total}")
+            self._progress.update(self._task, completed=self._before)
 
     def __enter__(self) -> Self:
         if self._progress is not None:
@@ -50,19 +50,20 @@ class Bar:
         if self._progress is not None:
             self._progress.stop()
 
-    def update(self, done: int, text: str) -> None:
-        """`done` of the total are done; `text` says how it goes."""
+    def update(self, done: int, text: str, worked: float | None = None) -> None:
+        """`done` of the total are done, `worked` of the work; `text` says how it goes."""
+        so_far = float(done) if worked is None else worked
         if self._progress is not None:
-            self._progress.update(self._task, completed=self._work[done], text=text, count=f"{done}/{self._total}")
+            self._progress.update(self._task, completed=so_far, text=text, count=f"{done}/{self._total}")
             return
         now = self._clock()
         if done < self._total and now - self._said_s < LINE_EVERY_S:
             return
-        worked = max(self._work[done] - self._work[self._before], min(self._costs, default=1.0))
-        left = (now - self._before_s) / worked * (self._work[-1] - self._work[done])
+        since = so_far - self._before
+        left = (now - self._before_s) / (since if since > 0.0 else 1.0) * max(0.0, self._work - so_far)
         self._said_s = now
         if self._is_even:  # the pace since the last line: a run that goes on over live servers is a hundred times slower than in the twin
-            self._before, self._before_s = done, now
+            self._before, self._before_s = so_far, now
         print(f"{self._title} {done}/{self._total}  {text}  about {left:.0f} s left", file=sys.stderr, flush=True)
 
 

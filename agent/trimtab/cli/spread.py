@@ -110,7 +110,7 @@ def measure_all(
     order = sorted(range(len(units)), key=lambda number: -costs[number])
     waiting: dict[int, Measured] = {}
     written = 0
-    bar = Bar("evaluating", len(units), costs=[costs[number] for number in order])
+    worked, bar = 0.0, Bar("evaluating", len(units), work=sum(costs))
     with bar, closing(in_processes(measure, [units[number] for number in order], jobs)) as results:
         try:
             for done, (place, measured) in enumerate(results, start=1):
@@ -119,7 +119,8 @@ def measure_all(
                 while written in waiting:
                     write(waiting.pop(written))
                     written += 1
-                bar.update(done, f"{measured.rows[-1]['scenario']} {measured.rows[-1]['policy']}")
+                worked += costs[order[place]]
+                bar.update(done, f"{measured.rows[-1]['scenario']} {measured.rows[-1]['policy']}", worked)
         finally:
             for number in sorted(waiting):
                 write(waiting[number])

@@ -146,7 +146,8 @@ class _Builder:
         reload = self.wanted.reload
         model = file.first(self.checked if reload else lambda path: load_model(path, self.scenario), may_be_missing=reload)
         if model is None:
-            rehearsed(_blank(self.scenario), self.scenario)  # nothing may be compiled or imported once traffic flows
+            explores = self.wanted.exploration is not None
+            rehearsed(_blank(self.scenario, explores=explores), self.scenario)  # nothing may be compiled or imported once traffic flows
         return file, model
 
 
@@ -172,15 +173,17 @@ def rehearsed(model: Policy, scenario: Scenario) -> str | None:
     return next((reason for reason in reasons if reason is not None), None)
 
 
-def _blank(scenario: Scenario) -> Policy:
-    """A network without weights, as large as the default one."""
+def _blank(scenario: Scenario, *, explores: bool) -> Policy:
+    """A network without weights, as large as the default one; under an exploration of its own where the one to come will be."""
     # By name: torch takes a second to import, which a classical policy does not need.
     from trimtab.core.observation import FEATURES
     from trimtab.dqn.config import DQNConfig
     from trimtab.dqn.network import build_network
+    from trimtab.policies.exploring import Exploration, ExploringPolicy
     from trimtab.policies.learned import LearnedPolicy
 
-    return LearnedPolicy("blank", build_network(DQNConfig(), len(FEATURES), len(scenario.servers)))
+    network, config = build_network(DQNConfig(), len(FEATURES), len(scenario.servers)), DQNConfig()
+    return ExploringPolicy("blank", network, config, Exploration(0)) if explores else LearnedPolicy("blank", network)
 
 
 def _unwanted(path: Path) -> Policy:

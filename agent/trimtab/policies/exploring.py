@@ -33,7 +33,7 @@ def bounded(delay_s: F64, unit_s: F64, available: Mask) -> Mask:
 
     `delay_s` [B, S], `unit_s` [B] the fleet's mean service time, `available` [B, S] with one True a row -> [B, S], one True a row too.
     """
-    mask = np.empty_like(available)
+    mask = np.empty(available.shape, dtype=np.bool_)
     for b in range(len(mask)):
         _bound(delay_s, unit_s[b], available, b, mask)
     return mask
@@ -61,8 +61,8 @@ class Exploration:
     def choose(self, view: RoutingView, q: F32, candidates: Mask, config: DQNConfig) -> I64:
         """One server per row: `DQNAgent.act` with schedules over the decisions of the log, among `bounded`.  # q, candidates [B, S] -> [B]
 
-        The bonus xi H of heuristically accelerated Q-learning favours the server of the least expected delay. One compiled call, because a
-        request waits for this.
+        The bonus xi H of heuristically accelerated Q-learning favours the server of the least expected delay. One compiled call from the
+        estimates to the choice, because a request waits for this.
         """
         epsilon = linear(config.epsilon_start, config.epsilon_end, config.epsilon_decisions, self.decisions)
         span = config.heuristic_decisions
@@ -70,7 +70,9 @@ class Exploration:
         service_s, draws = service_estimate_s(view.ledger), self._chance.take(len(q), 2)
         mask, chosen = np.empty_like(candidates), np.empty(len(q), dtype=np.int64)
         known = delay_given(view, service_s), service_s, view.ledger.class_share, view.slots, view.available
-        self._explored = _choose(*known, q, candidates, xi, config.heuristic_margin, epsilon, draws, mask, chosen)
+        # As floats: another type of number would be another kernel, compiled while a request waits.
+        weights = float(xi), float(config.heuristic_margin), float(epsilon)
+        self._explored = _choose(*known, q, candidates, *weights, draws, mask, chosen)
         self.decisions += len(q)
         return chosen
 
@@ -140,7 +142,7 @@ def _bound(delay_s: F64, unit_s: float, available: Mask, b: int, mask: Mask) -> 
 
 @compiled
 def _keep_common(mask: Mask, candidates: Mask, b: int) -> None:
-    """Nothing changes in a fleet where the two estimates share no server: the older one's decide."""
+    """Keep in `mask` what is in `candidates` too; all of it where the two estimates share no server."""
     common = 0
     for s in range(mask.shape[1]):
         common += mask[b, s] and candidates[b, s]
@@ -195,9 +197,9 @@ def _choose(
     for b in range(chosen.shape[0]):
         _bound(delay_s, _fleet_service_s(service_s, share, slots, b), available, b, mask)
         _keep_common(mask, candidates, b)
-        known = _any_of(mask, b, 0.0)
+        known = -1  # the heuristic's
         for s in range(mask.shape[1]):
-            if mask[b, s] and delay_s[b, s] < delay_s[b, known]:
+            if mask[b, s] and (known < 0 or delay_s[b, s] < delay_s[b, known]):
                 known = s
         own = _first_best(q, mask, b, -1, 0.0)
         chosen[b] = _first_best(q, mask, b, known, xi * (q[b, own] - q[b, known] + margin))

@@ -21,7 +21,7 @@ class Entry:
     id: str  # what --scenario takes: id, path or family:NAME
     group: str  # what it tests, a word
     label: str  # the same as a short line
-    cost: float = 1.0  # about how long it takes in relation to the others; orders the work of several processes
+    cost: float = 1.0  # about how long it takes in relation to the others; orders the work of several processes, and tells the time left
 
 
 @dataclass(frozen=True, slots=True)
