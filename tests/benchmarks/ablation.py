@@ -15,6 +15,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from operator import attrgetter
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -82,7 +83,7 @@ def compare(args: argparse.Namespace) -> int:
     if args.variants == "list":
         print("\n".join(f"{one.name:<22}  {one.described}" for one in SUITES[args.suite]))
         return 0
-    variants = chosen(args.variants, SUITES[args.suite])
+    variants = chosen("--variants", args.variants, SUITES[args.suite], attrgetter("name"))
     plan = _plan(args)
     results = opened(args.out, plan)
     if not args.table_only:

@@ -19,6 +19,7 @@ import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def compare(args: argparse.Namespace) -> int:
     if args.variants == "list":
         print("\n".join(f"{one.name:<20}  {one.network} {one.hidden}, {one.cost}, updates x {one.length:g}" for one in VARIANTS))
         return 0
-    variants, plan = chosen(args.variants, VARIANTS), _plan(args)
+    variants, plan = chosen("--variants", args.variants, VARIANTS, attrgetter("name")), _plan(args)
     results = _opened(plan)
     if not args.table_only:
         print_machine(f"architectures on {plan.harvest.scenario}")

@@ -1,4 +1,4 @@
-"""What ablation.py and architectures.py share: jobs of variants and seeds, files that a stopped comparison goes on with, names chosen."""
+"""What the comparisons share: names chosen, jobs of variants and seeds, files that a stopped one goes on with."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ class Named(Protocol):
     def name(self) -> str: ...
 
 
-Kind = TypeVar("Kind", bound=Named)
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class Outcome:
     rows: dict[str, list[Row]] = field(default_factory=dict)
 
 
-def chosen(text: str, known: Sequence[Kind]) -> list[Kind]:
-    """The variants that --variants names, in the order of `known`. Raises UsageError."""
-    names = [one.name for one in known]
+def chosen(option: str, text: str, known: Sequence[Kind], name_of: Callable[[Kind], str]) -> list[Kind]:
+    """What an option such as --variants names, in the order of `known`; 'all' are all. Raises UsageError."""
+    names = [name_of(one) for one in known]
     wanted = names if text == "all" else [part.strip() for part in text.split(",")]
     for name in wanted:
         if name not in names:
-            raise UsageError(f"--variants {name!r} is none of these: {', '.join(names)}; see --variants list")
-    return [one for one in known if one.name in wanted]
+            raise UsageError(f"{option} {name!r} is none of these: {', '.join(names)}; see {option} list")
+    return [one for one in known if name_of(one) in wanted]
 
 
 def jobs_of(plan: Any, references: Sequence[str], variants: Sequence[Named], seeds: Sequence[int]) -> Iterator[Job]:

@@ -16,13 +16,15 @@ import importlib.util
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "agent"), str(Path(__file__).parent)]
 
-from measuring import ended, print_machine  # noqa: E402 - found through the path set above
+from comparing import chosen  # noqa: E402 - found through the path set above
+from measuring import ended, print_machine  # noqa: E402
 from rivals_report import UNTRAINED, comparison  # noqa: E402
 from rivals_training import OURS, SECONDS, Budget, Reading, Readings, train_ours  # noqa: E402
 
@@ -92,7 +94,7 @@ def compare(args: argparse.Namespace) -> int:
     if args.rivals == "list":
         print("\n".join(f"{one.name:<16}  {one.summary}" for one in RIVALS))
         return 0
-    rivals = _chosen(args.rivals, RIVALS)
+    rivals = chosen("--rivals", args.rivals, RIVALS, attrgetter("name"))
     _require_constant_membership(args.scenario)
     results = Results(args.out, args.scenario)
     results.start(overwrite=args.overwrite)
@@ -114,15 +116,6 @@ def require_packages() -> None:
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(f"{' and '.join(missing)} not installed; install what is compared with: pip install -e '.[rivals]'")
-
-
-def _chosen(text: str, rivals: Sequence["Rival"]) -> list["Rival"]:
-    names = [one.name for one in rivals] if text == "all" else text.split(",")
-    known = {one.name: one for one in rivals}
-    for name in names:
-        if name not in known or names.count(name) > 1:
-            raise UsageError(f"--rivals {text!r}: allowed are different names of {', '.join(known)}; or 'all'")
-    return [known[name] for name in names]
 
 
 def _require_constant_membership(scenario: str) -> None:

@@ -15,6 +15,7 @@ import argparse
 import importlib.util
 import sys
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,9 @@ sys.path[:0] = [str(REPOSITORY / "agent"), str(Path(__file__).parent)]
 import ablation  # noqa: E402 - found through the path set above
 from ablation_training import Plan  # noqa: E402
 from ablation_variants import DEFAULTS, Variant  # noqa: E402
+from comparing import chosen  # noqa: E402
 from measuring import ended, print_machine  # noqa: E402
-from tune_space import SPACE, Setting, changed, defaults  # noqa: E402
+from tune_space import SPACE, changed, defaults  # noqa: E402
 from tune_training import CLOCKS, Search  # noqa: E402
 
 from trimtab.cli.options import count, positive, print_listing  # noqa: E402
@@ -102,7 +104,7 @@ def tune(args: argparse.Namespace) -> int:
     require_packages()
     from tune_study import FILE, opened  # here: where a package is missing the line above says so
 
-    search, space = _search(args), _chosen(args.settings)
+    search, space = _search(args), chosen("--settings", args.settings, SPACE, attrgetter("key"))
     if args.table_only and not (args.out / FILE).exists():
         raise UsageError(f"--table-only: there is no {args.out / FILE}; leave the option out, or name another --out")
     with opened(args.out, search, space) as trials:
@@ -129,15 +131,6 @@ def _search(args: argparse.Namespace) -> Search:
         raise UsageError(f"--evaluation-seed {args.evaluation_seed} is that of the trainings; held-out fleets need another")
     fleets = (args.fleets, args.look_fleets, args.evaluation_seed)
     return Search(args.scenario, args.seconds, args.clock, args.looks, *fleets, args.seed, args.p99_weight)
-
-
-def _chosen(text: str) -> list[Setting]:
-    known = [one.key for one in SPACE]
-    wanted = known if text == "all" else [part.strip() for part in text.split(",")]
-    for key in wanted:
-        if key not in known:
-            raise UsageError(f"--settings {key!r} is not searched; allowed: {', '.join(known)}")
-    return [one for one in SPACE if one.key in wanted]
 
 
 def _go_on(trials: "Trials", args: argparse.Namespace) -> None:

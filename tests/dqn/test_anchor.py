@@ -132,7 +132,7 @@ def test_a_fresh_network_chooses_the_least_expected_cost(config):
     obs, mask, cost = fleets(300)
     assert q_values(network, obs, mask).numpy()[mask] == pytest.approx(-cost[mask], rel=1e-4, abs=1e-5)
     cheapest = np.where(mask, cost, np.inf).argmin(axis=1)
-    assert (greedy_choice(*network.earnest(obs, mask)) == cheapest).all()
+    assert (network.decide(obs, mask)[2] == cheapest).all()
 
 
 @pytest.mark.parametrize("dueling", [True, False])
@@ -166,17 +166,17 @@ def test_full_trust_and_a_wide_bound_are_the_plain_choice(config):
     q = q_values(network, obs, mask).numpy()
     plain = greedy_choice(q, mask)
     network.caution = FREE
-    assert (greedy_choice(*network.earnest(obs, mask)) == plain).all()
+    assert (network.decide(obs, mask)[2] == plain).all()
     network.caution = Caution(trust=0.0, factor=1.0, slack=1e9)
     cheapest = np.where(mask, cost, np.inf).argmin(axis=1)
-    assert (greedy_choice(*network.earnest(obs, mask)) == cheapest).all()
+    assert (network.decide(obs, mask)[2] == cheapest).all()
     assert (plain != cheapest).any(), "the network must have an opinion of its own"
 
 
 def test_a_choice_in_earnest_costs_a_bounded_part_of_the_estimate():
     network = stirred(dataclasses.replace(CONFIGS[0], trust=1.0, bound_factor=1.3, bound_slack=0.2))
     obs, mask, cost = fleets(500)
-    chosen = cost[np.arange(500), greedy_choice(*network.earnest(obs, mask))]
+    chosen = cost[np.arange(500), network.decide(obs, mask)[2]]
     least = np.where(mask, cost, np.inf).min(axis=1)
     assert (chosen <= 1.3 * least + 0.2 + 1e-4).all()
     assert (chosen > least).any()
@@ -226,7 +226,7 @@ def test_a_checkpoint_keeps_anchor_trust_bounds_and_lead(tmp_path, config):
     loaded = load_network(load_checkpoint(tmp_path / "m.pth", problem="routing", observation=names), 4)
     assert (loaded.anchor, loaded.caution) == (ANCHOR, Caution(0.3, 1.2, 0.1, 0.2))
     obs, mask, _ = fleets(40)
-    for before, after in zip(network.earnest(obs, mask), loaded.earnest(obs, mask), strict=True):
+    for before, after in zip(network.decide(obs, mask), loaded.decide(obs, mask), strict=True):
         assert np.array_equal(before, after)
 
 
@@ -317,7 +317,7 @@ def test_what_decides_greedily_is_the_average_where_there_is_one():
     obs, mask = np.random.default_rng(0).random((B, S, F), dtype=np.float32), np.ones((B, S), np.bool_)
     average = agent.state_dict()["learner"]["average"]
     assert all(torch.equal(one, average[name]) for name, one in agent.policy_network.state_dict().items())
-    assert (agent.act(obs, mask, explore=False) == greedy_choice(*agent.policy_network.earnest(obs, mask))).all()
+    assert (agent.act(obs, mask, explore=False) == agent.policy_network.decide(obs, mask)[2]).all()
 
 
 def test_averaged_weights_survive_a_round_trip():

@@ -210,7 +210,7 @@ def test_two_searches_do_not_share_a_folder(tmp_path):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (["--settings", "n_step,speed"], "'speed' is not searched"),
+        (["--settings", "n_step,speed"], "'speed' is none of these: "),
         (["--look-fleets", "99"], "--look-fleets 99"),
         (["--scenario", "nowhere"], "nowhere"),
         (["--evaluation-seed", "5", "--seed", "5"], "held-out fleets need another"),

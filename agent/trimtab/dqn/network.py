@@ -45,10 +45,6 @@ class QNetwork(nn.Module, ABC):
         values, near = cautious(q_values(self, obs, mask).numpy(), obs, mask, self.anchor, self.caution)
         return values, near, greedy_choice(values, near)
 
-    def earnest(self, obs: F32, mask: Bool) -> tuple[F32, Bool]:
-        """What `decide` chooses by: values [B, S] and candidates [B, S]."""
-        return self.decide(obs, mask)[:2]
-
     @abstractmethod
     def forward(self, obs: Tensor, mask: Tensor) -> Tensor:
         """Q values, [B, S]."""
@@ -191,7 +187,7 @@ def q_values(network: QNetwork, obs: F32, mask: Bool) -> Tensor:
 
 def rehearse(network: QNetwork, servers: int, features: int) -> None:
     """Make one decision that nobody uses: what it compiles must not be compiled while a live fleet's requests are due."""
-    values, near = network.earnest(np.zeros((1, servers, features), dtype=np.float32), np.ones((1, servers), dtype=np.bool_))
+    values, near, _ = network.decide(np.zeros((1, servers, features), dtype=np.float32), np.ones((1, servers), dtype=np.bool_))
     epsilon_greedy_choice(values, near, 0.0, np.zeros((1, 2)))
 
 

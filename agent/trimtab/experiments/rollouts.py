@@ -164,7 +164,7 @@ class Player:
     def choose(self, view: Any) -> I64:
         """A choice of each episode.  # [B]"""
         obs, mask = self._problem.observe(view), np.ascontiguousarray(view.available)
-        values, near = self._network.earnest(obs, mask)
+        values, near, _ = self._network.decide(obs, mask)
         if self._decision == 0:
             check_horizon(self._env, self._config)
         if self._decision >= FIRST and self._moments.take(1)[0] < 1.0 / self._config.rollout_every:
