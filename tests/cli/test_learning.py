@@ -109,6 +109,7 @@ def test_a_model_that_is_begun_with_brings_its_shape_and_its_caution(trained, tm
     assert (learner.hidden, learner.trust, learner.lead) == (8, 0.9, 0.25)
     careful = (learner.epsilon_start, learner.heuristic_weight, learner.learning_rate)
     assert careful == (0.01, 0.0, 5e-5), "it is known to be good: little is tried out on people"
+    assert learner.kept > 0, "and its choices are held to what they were"
 
 
 def test_a_model_that_is_begun_with_has_one_shape_only(trained, tmp_path, capsys):
@@ -116,3 +117,19 @@ def test_a_model_that_is_begun_with_has_one_shape_only(trained, tmp_path, capsys
     assert train.main(["--backend", "twin", "--init", str(trained), "--set", "hidden=9", "--out", str(tmp_path), "--overwrite"]) == 2
     assert f"learner setting hidden is 9 and {trained} has 8; leave it out of --set" in capsys.readouterr().err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_holding_to_a_model_is_for_rewards(trained, tmp_path, capsys):
+    words = ["--backend", "twin", "--init", str(trained), "--set", "kept=1", "--out", str(tmp_path / "again")]
+    assert settings_of(" ".join(words), tmp_path).learning == "td"
+    assert train.main([*words, "--learning", "rollouts"]) == 2
+    assert "--set kept does not go with --learning rollouts" in capsys.readouterr().err
+
+
+def test_holding_to_no_model_is_refused(tmp_path, capsys):
+    assert train.main(["--traffic", "gateway", "--set", "kept=1", "--out", str(tmp_path / "Models")]) == 2
+    error = capsys.readouterr().err
+    assert "learner setting kept" in error
+    assert "--init" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "Models").exists()

@@ -192,6 +192,8 @@ def _learner_changes(problem: Problem, args: argparse.Namespace, backend: str) -
     checked = DQNConfig.from_dict({**usual, **inherited, **named})
     if args.resume:
         return {"learner": named} if named else {}
+    if checked.kept and args.init is None:
+        raise UsageError("learner setting kept holds to the model that a run begins with, and it begins with none; name one with --init")
     learning = _learning(problem, args, backend, checked)
     more = problem.rollout_defaults if learning == "rollouts" else {}
     return {"learning": learning, "learner": DQNConfig.from_dict({**usual, **more, **inherited, **named}).to_dict()}
@@ -219,6 +221,7 @@ def _learning(problem: Problem, args: argparse.Namespace, backend: str, learner:
         (f"--reward {args.reward}", args.reward not in (None, problem.rewards[0])),
         ("--set anchor below 0", learner.anchor < 0),
         ("--set cloning", learner.cloning != 0),
+        ("--set kept", learner.kept != 0),
     ]
     reasons = [word for word, holds in without if holds]
     if args.learning == "rollouts" and reasons:

@@ -2,7 +2,7 @@
 
 Sources: Mnih et al. 2015 (DQN), van Hasselt et al. 2016 (Double), Wang et al. 2016 (dueling), Sutton and Barto 2018 chapter 7 (n-step),
 Lillicrap et al. 2016 (soft target), Bianchi et al. 2004 (heuristic acceleration), Silver et al. 2018 (residual), Polyak and Juditsky 1992
-(averaged weights), Hester et al. 2018 (cloning).
+(averaged weights), Hester et al. 2018 (cloning), Schmitt et al. 2018 (held to another network).
 """
 
 from collections.abc import Mapping
@@ -29,9 +29,17 @@ LIVE: Final[Mapping[str, Any]] = {
     "heuristic_decisions": 10_000,
 }
 
-# What differs from that where a trained model is tuned: it has less to find out, and knows better than the heuristic from the start. Ten
-# times larger steps made it worse than the heuristic after two minutes of traffic (docs/results.md).
-TUNED: Final[Mapping[str, Any]] = {"epsilon_start": 0.01, "epsilon_end": 0.01, "heuristic_weight": 0.0, "learning_rate": 5e-5}
+# What differs from that where a trained model is tuned: it has less to find out, and knows better than the heuristic from the start. What
+# rewards teach first is how much everything costs here, in a minute in which the choices would get worse; and a machine that halts for a
+# second teaches that its requests were chosen badly. So choices are held to those begun with, and errors are linear (docs/results.md).
+TUNED: Final[Mapping[str, Any]] = {
+    "epsilon_start": 0.01,
+    "epsilon_end": 0.01,
+    "heuristic_weight": 0.0,
+    "learning_rate": 5e-5,
+    "loss": "huber",
+    "kept": 10.0,
+}
 
 NetworkKind = Literal["set", "mlp"]
 TargetKind = Literal["soft", "hard"]
@@ -66,6 +74,7 @@ class DQNConfig:
     heuristic_margin: float = 0.1  # eta, Q units by which H lifts the heuristic's action above the best
     heuristic_decisions: int = 200_000  # decisions over which xi and cloning fall linearly to 0; 0: they stay as they are
     cloning: float = 0.0  # weight of the loss (large margin, eta) that pulls towards the heuristic's action; needs one; 0: none
+    kept: float = 0.0  # weight of the loss that holds differences between choices to those of the model begun with; 0: none
     reward_clip: float | None = None  # rewards are cut to [-clip, clip]; None: never
     anchor: int = -1  # index of the feature log(1 + expected cost) that is learned on top of (dqn.anchor); -1: from nothing
     trust: float = 0.2  # with an anchor: share of what the network adds to it that counts in a greedy choice among few
@@ -135,6 +144,7 @@ _SHARES = {  # key: from, to (both included)
     "heuristic_weight": (0.0, inf),
     "heuristic_margin": (0.0, inf),
     "cloning": (0.0, inf),
+    "kept": (0.0, inf),
 }
 
 

@@ -63,6 +63,7 @@ class Learner:
         self._weights: list[Tensor] = list(self.online.parameters())
         self._target_weights: list[Tensor] = list(self.target.parameters())
         self.average = copy.deepcopy(self.online).requires_grad_(False) if config.average > 0 else None
+        self._start: QNetwork | None = None  # the model begun with, where differences are held to its
         self._average_weights: list[Tensor] = [] if self.average is None else list(self.average.parameters())
         self._optimizer = torch.optim.Adam(self._weights, lr=config.learning_rate, fused=True)
         self._loss = _LOSSES[config.loss]
@@ -116,6 +117,8 @@ class Learner:
         loss = self._loss(*self._scaled(batch, q, target))
         if cloning > 0.0:
             loss = loss + cloning * self._cloning_loss(batch, values)
+        if self._start is not None:
+            loss = loss + self.config.kept * self._drift(self._start, batch, values)
         if rollouts is not None:
             loss = loss + advantage_loss(self.online(rollouts.obs, rollouts.mask), rollouts, self.config.anchor)
         gradient = torch.autograd.grad(loss, self._weights)
@@ -140,6 +143,8 @@ class Learner:
         }
         if self.average is not None:
             state["average"] = self.average.state_dict()
+        if self._start is not None:
+            state["start"] = self._start.state_dict()
         return copy.deepcopy(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -148,6 +153,8 @@ class Learner:
         self.target.load_state_dict(state["target"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+        if "start" in state:
+            self._hold_to(state["start"])
         self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.updates = state["updates"]
 
@@ -162,6 +169,13 @@ class Learner:
             raise CheckpointError(
                 "the model's network has another shape than this run's; leave network, hidden and dueling out of --set"
             ) from error
+        if self.config.kept > 0:
+            self._hold_to(weights)
+
+    def _hold_to(self, weights: dict[str, Any]) -> None:
+        """Differences between choices are held to those of a network with these weights."""
+        self._start = copy.deepcopy(self.target)
+        self._start.load_state_dict(weights)
 
     def _td_target(self, batch: Batch) -> Tensor:
         with torch.no_grad():
@@ -184,6 +198,12 @@ class Learner:
         """Mean over all rows, advised or not, in the scale of the state as the TD error is."""
         scaled = values if self.config.anchor < 0 else values / self._scale(batch)
         return large_margin(scaled, batch.mask, batch.advice, self.config.heuristic_margin).mean()
+
+    def _drift(self, start: QNetwork, batch: Batch, values: Tensor) -> Tensor:
+        """How far the differences between choices are from those that `start` sees, as if rollouts had found those."""
+        with torch.no_grad():
+            costs = -start(batch.obs, batch.mask)  # [B, S]
+        return advantage_loss(values, RolloutBatch(batch.obs, batch.mask, batch.mask, costs), self.config.anchor)
 
     def _check(self, stats: UpdateStats) -> None:
         if not (math.isfinite(stats.loss) and math.isfinite(stats.grad_norm)):

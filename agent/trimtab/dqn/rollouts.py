@@ -63,7 +63,7 @@ def advantage_loss(q: Tensor, batch: RolloutBatch, anchor: int) -> Tensor:
 def _differences(values: Tensor, tried: Tensor) -> Tensor:
     """Values less their mean over the tried choices, 0 where not tried.  # [B, S]"""
     kept = values.masked_fill(~tried, 0.0)
-    return (kept - kept.sum(dim=1, keepdim=True) / tried.sum(dim=1, keepdim=True)).masked_fill(~tried, 0.0)
+    return (kept - kept.sum(dim=1, keepdim=True) / tried.sum(dim=1, keepdim=True).clamp(min=1)).masked_fill(~tried, 0.0)
 
 
 class RolloutMemory:
