@@ -109,7 +109,7 @@ def test_a_model_that_is_begun_with_brings_its_shape_and_its_caution(trained, tm
     assert (learner.hidden, learner.trust, learner.lead) == (8, 0.9, 0.25)
     careful = (learner.epsilon_start, learner.heuristic_weight, learner.learning_rate)
     assert careful == (0.01, 0.0, 5e-5), "it is known to be good: little is tried out on people"
-    assert learner.kept > 0, "and its choices are held to what they were"
+    assert (learner.kept, learner.loss) == (10.0, "huber"), "and its choices are held to what they were"
 
 
 def test_a_model_that_is_begun_with_has_one_shape_only(trained, tmp_path, capsys):

@@ -39,6 +39,7 @@ def test_missing_settings_take_their_defaults():
         ("anchor", -2, "at least -1"),
         ("learning_rate_updates", -1, "at least 0"),
         ("trust", 1.5, "from 0 to 1"),
+        ("kept", -1.0, "from 0"),
         ("bound_factor", 0.9, "from 1"),
         ("bound_slack", -0.1, "from 0"),
         ("average", -0.1, "from 0 to 1"),

@@ -4,8 +4,10 @@ import dataclasses
 
 import pytest
 import torch
+from torch.nn import functional
 
 from tiny_runs import same_content
+from trimtab.dqn.anchor import cost_scale
 from trimtab.dqn.checkpoint import load_state, save_state
 from trimtab.dqn.config import DQNConfig
 from trimtab.dqn.learner import Learner
@@ -53,9 +55,9 @@ def differences(network):
     return (values - values.sum(1, keepdim=True) / probe.mask.sum(1, keepdim=True)).masked_fill(~probe.mask, 0.0)
 
 
-@pytest.mark.parametrize("network", ["set", "mlp"])
-def test_differences_between_choices_outlast_rewards_of_chance(network):
-    config = dataclasses.replace(KEPT, network=network)
+@pytest.mark.parametrize("changes", [{}, {"network": "mlp"}, {"anchor": 0, "average": 0.05}, {"batch": 32}], ids=str)
+def test_differences_between_choices_outlast_rewards_of_chance(changes):
+    config = dataclasses.replace(KEPT, **changes)
     before = differences(trained(config))
     held, free = (differences(tuned(one).online) - before for one in (config, dataclasses.replace(config, kept=0.0)))
     assert held.abs().mean() < 0.3 * free.abs().mean()
@@ -74,6 +76,21 @@ def test_the_first_step_is_that_of_a_free_learner():
     held, free = tuned(KEPT, steps=1), tuned(dataclasses.replace(KEPT, kept=0.0), steps=1)
     for one, other in zip(held.online.parameters(), free.online.parameters(), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_what_holds_is_in_the_scale_of_the_state():
+    # With an anchor a busy fleet's values are larger throughout, and so may be what they differ by.
+    config = dataclasses.replace(KEPT, anchor=0)
+    learner, some = tuned(config), batch(999)
+    with torch.no_grad():
+        drift = learner.online(some.obs, some.mask) - trained(config)(some.obs, some.mask)
+    scale = cost_scale(torch.expm1(some.obs[..., 0]), some.mask)
+    open_ = some.mask.sum(1, keepdim=True)
+    shift = (drift * some.mask).sum(1, keepdim=True) / open_
+    wanted = functional.huber_loss((drift - shift) / scale, torch.zeros_like(drift), reduction="none")[some.mask].mean()
+    free = Learner(dataclasses.replace(config, kept=0.0), F, S, seed=0)
+    free.load_state_dict({key: value for key, value in learner.state_dict().items() if key != "start"})
+    assert learner.update(some).loss - free.update(some).loss == pytest.approx(KEPT.kept * wanted.item(), rel=1e-3)
 
 
 def test_a_run_from_nothing_is_held_to_nothing():

@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tiny_runs import AGENT, BOLD, LEARNER, AtOnce, config_of, files_of, rows_without_time, same_content, words_of
-from trimtab.dqn.checkpoint import load_checkpoint, load_state
+from trimtab.dqn.checkpoint import load_checkpoint, load_state, save_state
 from trimtab.dqn.config import DQNConfig
 from trimtab.errors import CheckpointError, FleetError, ResultsError, UsageError
 from trimtab.experiments import rollouts, session
@@ -175,6 +176,34 @@ def test_episodes_is_the_total_also_with_resume(tiny, tmp_path):
     assert len(rows_without_time(folder.metrics)) == 61, "a run that is done has nothing left to do"
     run(tiny, folder, resume=True, episodes=80)
     assert len(rows_without_time(folder.metrics)) == 81
+
+
+def test_a_run_that_is_held_to_a_model_equals_a_short_one_continued(tiny, tmp_path):
+    first = run(tiny, RunFolder(tmp_path / "first"))
+    held = Settings(**{**vars_of(tiny), "init": str(first.folder.final), "learner": replace(tiny.learner, kept=3.0)})
+    one, other = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "other")
+    run(replace(held, episodes=120), one)
+    run(held, other)
+    first.folder.final.unlink()  # what it is held to is in its own state
+    run(held, other, resume=True, episodes=120)
+    same_run(one, other)
+
+
+def test_holding_to_no_model_is_refused_and_leaves_nothing(tiny, tmp_path):
+    with pytest.raises(UsageError, match=r"kept is 3 .*--init, or leave kept at 0"):
+        run(replace(tiny, learner=replace(tiny.learner, kept=3.0)), RunFolder(tmp_path / "Models"))
+    assert not (tmp_path / "Models").exists()
+
+
+def test_a_state_without_settings_that_came_later_is_resumed(tiny, tmp_path):
+    one, other = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "other")
+    run(Settings(**{**vars_of(tiny), "episodes": 120}), one)
+    run(tiny, other)
+    state = load_state(other.resume_state)
+    del state["settings"]["learner"]["kept"], state["agent"]["config"]["kept"]
+    save_state(other.resume_state, state)
+    run(tiny, other, resume=True, episodes=120)
+    same_run(one, other)
 
 
 def test_nothing_to_resume_names_the_way_out(tiny, tmp_path):

@@ -192,8 +192,6 @@ def _learner_changes(problem: Problem, args: argparse.Namespace, backend: str) -
     checked = DQNConfig.from_dict({**usual, **inherited, **named})
     if args.resume:
         return {"learner": named} if named else {}
-    if checked.kept and args.init is None:
-        raise UsageError("learner setting kept holds to the model that a run begins with, and it begins with none; name one with --init")
     learning = _learning(problem, args, backend, checked)
     more = problem.rollout_defaults if learning == "rollouts" else {}
     return {"learning": learning, "learner": DQNConfig.from_dict({**usual, **more, **inherited, **named}).to_dict()}

@@ -172,8 +172,9 @@ class DQNAgent:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Become what `state_dict` copied. Raises CheckpointError where settings or shapes differ."""
+        found = {**DQNConfig.from_dict(state["config"]).to_dict(), **state["shape"]}  # an older one lacks settings that came later
         for key, own in {**self.config.to_dict(), **self._shape}.items():
-            stored = {**state["config"], **state["shape"]}.get(key)
+            stored = found.get(key)
             if stored != own:
                 raise CheckpointError(f"stored run has {key} = {stored!r}, this one {own!r}; resume with the settings it started with")
         self._learner.load_state_dict(state["learner"])

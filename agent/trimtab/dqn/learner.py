@@ -35,7 +35,7 @@ _LOSSES: dict[LossKind, Callable[[Tensor, Tensor], Tensor]] = {"mse": functional
 class UpdateStats:
     """What one gradient step saw, before it moved the weights."""
 
-    loss: float  # squared reward units (mse), mean over the batch; that of cloning is in it
+    loss: float  # squared reward units (mse), mean over the batch; those of cloning and of drifting from a start are in it
     q_mean: float  # reward units, of the actions taken
     grad_norm: float  # L2, before clipping
 
@@ -63,8 +63,8 @@ class Learner:
         self._weights: list[Tensor] = list(self.online.parameters())
         self._target_weights: list[Tensor] = list(self.target.parameters())
         self.average = copy.deepcopy(self.online).requires_grad_(False) if config.average > 0 else None
-        self._start: QNetwork | None = None  # the model begun with, where differences are held to its
         self._average_weights: list[Tensor] = [] if self.average is None else list(self.average.parameters())
+        self._start: QNetwork | None = None  # the model begun with, where differences are held to its
         self._optimizer = torch.optim.Adam(self._weights, lr=config.learning_rate, fused=True)
         self._loss = _LOSSES[config.loss]
         self._sharded = torch.device(device).type == "cpu" and config.batch >= SMALLEST_SHARDED
@@ -134,7 +134,7 @@ class Learner:
         return len(q), loss.detach(), q.detach()[rollouts.tried].mean(), gradient
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of both networks, the optimiser and the update counter."""
+        """Copies of every network, the optimiser and the update counter."""
         state: dict[str, Any] = {
             "online": self.online.state_dict(),
             "target": self.target.state_dict(),
@@ -153,6 +153,7 @@ class Learner:
         self.target.load_state_dict(state["target"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+        self._start = None
         if "start" in state:
             self._hold_to(state["start"])
         self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
@@ -200,7 +201,10 @@ class Learner:
         return large_margin(scaled, batch.mask, batch.advice, self.config.heuristic_margin).mean()
 
     def _drift(self, start: QNetwork, batch: Batch, values: Tensor) -> Tensor:
-        """How far the differences between choices are from those that `start` sees, as if rollouts had found those."""
+        """How far the differences between choices are from those that `start` sees, as if rollouts had found those.
+
+        Choices between one are none, and count 0.
+        """
         with torch.no_grad():
             costs = -start(batch.obs, batch.mask)  # [B, S]
         return advantage_loss(values, RolloutBatch(batch.obs, batch.mask, batch.mask, costs), self.config.anchor)

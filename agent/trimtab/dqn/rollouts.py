@@ -57,12 +57,13 @@ def advantage_loss(q: Tensor, batch: RolloutBatch, anchor: int) -> Tensor:
     scale = cost_scale(torch.expm1(batch.obs[..., anchor]), batch.mask) if anchor >= 0 else torch.ones_like(q[:, :1])  # [B, 1]
     found, wanted = _differences(q, batch.tried), _differences(-batch.cost, batch.tried)
     loss = functional.huber_loss(found / scale, wanted / scale, reduction="none", delta=LINEAR_BEYOND)
-    return (loss * batch.tried).sum() / batch.tried.sum()
+    return (loss * batch.tried).sum() / batch.tried.sum().clamp(min=1)
 
 
 def _differences(values: Tensor, tried: Tensor) -> Tensor:
     """Values less their mean over the tried choices, 0 where not tried.  # [B, S]"""
     kept = values.masked_fill(~tried, 0.0)
+    # Clamped: where nothing was tried, the gradient of 0/0 is not a number, masked or not.
     return (kept - kept.sum(dim=1, keepdim=True) / tried.sum(dim=1, keepdim=True).clamp(min=1)).masked_fill(~tried, 0.0)
 
 

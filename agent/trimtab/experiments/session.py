@@ -64,7 +64,7 @@ def resumed_settings(folder: RunFolder, changes: Mapping[str, Any]) -> Settings:
     """
     if not folder.resume_state.exists():
         raise CheckpointError(f"nothing to resume in {folder.root}: {folder.resume_state} is missing; start a run without --resume")
-    stored = load_state(folder.resume_state)["settings"]
+    stored = Settings.from_dict(load_state(folder.resume_state)["settings"]).to_dict()  # complete, where an older version wrote it
     free = {"episodes", "live_episodes", "servers", "epochs"}
     for key, value in changes.items():
         found, named = stored.get(key), value
@@ -122,6 +122,9 @@ class RunSession(ABC):
 
     def start(self, *, overwrite: bool) -> None:
         """Claim the folder for a new run and save its first state. Nothing is touched where that is refused or no server answers."""
+        if self.settings.learner.kept > 0 and self.settings.init is None:
+            found = f"learner setting kept is {self.settings.learner.kept:g} and the run begins with no model to hold to"
+            raise UsageError(f"{found}; name one with --init, or leave kept at 0")
         self.folder.require_free(overwrite=overwrite)
         self._prepare()
         if self.settings.init is not None:
