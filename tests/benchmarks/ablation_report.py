@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from ablation_training import Plan
-from ablation_variants import DEFAULTS, Variant
+from ablation_variants import Variant, defaults_of
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 from scipy import stats
@@ -41,7 +41,8 @@ HEAD = (
 def comparison(plan: Plan, variants: Sequence[Variant], seeds: Sequence[str], frames: Frames) -> Grid:
     """The table: a row for each variant with a finished training, then the policies that are not trained."""
     fleets, results = finished(frames["fleets"], frames["results"], "fleet"), frames["results"]
-    body = [_variant_row(one, seeds, fleets, results) for one in variants if _seeds(results, one.name, seeds)]
+    usual = defaults_of(variants)
+    body = [_variant_row(one, usual, seeds, fleets, results) for one in variants if _seeds(results, one.name, seeds)]
     body += [_reference_row(name, fleets) for name in REFERENCES if (fleets["variant"] == name).any()]
     return Grid(f"{plan.scenario}: {plan.episodes} training episodes, {plan.fleets} held-out fleets", HEAD, tuple(body), _notes(plan))
 
@@ -64,13 +65,14 @@ def finished(rows: pd.DataFrame, results: pd.DataFrame, each: str) -> pd.DataFra
     return known.drop_duplicates(["variant", "seed", each], keep="last")
 
 
-def _variant_row(one: Variant, seeds: Sequence[str], fleets: pd.DataFrame, results: pd.DataFrame) -> tuple[str, ...]:
+def _variant_row(one: Variant, usual: str, seeds: Sequence[str], fleets: pd.DataFrame, results: pd.DataFrame) -> tuple[str, ...]:
     have = _seeds(results, one.name, seeds)
     costs = results[(results["variant"] == one.name) & results["seed"].isin(have)].drop_duplicates("seed", keep="last")
     spent = [f"{float(costs[name].mean()):,.0f}" for name in ("training_s", "training_cpu_s", "decisions", "gradient_steps")]
     over_seeds = [signed_percent(student([_percent(fleets, one.name, seed, metric) for seed in have])) for metric, _ in SHOWN]
     over_fleets = [signed_percent(_over_fleets(fleets, one.name, have, metric)) for metric, _ in SHOWN]
-    return (one.name, one.described, str(len(have)), *over_seeds, *over_fleets, _against_defaults(fleets, one.name, have), *spent)
+    against = _against(usual, fleets, one.name, have)
+    return (one.name, one.described, str(len(have)), *over_seeds, *over_fleets, against, *spent)
 
 
 def _reference_row(name: str, fleets: pd.DataFrame) -> tuple[str, ...]:
@@ -105,12 +107,12 @@ def _over_fleets(fleets: pd.DataFrame, name: str, seeds: Sequence[str], metric: 
     return paired_difference(own, values(fleets, REFERENCES[0], "", metric))
 
 
-def _against_defaults(fleets: pd.DataFrame, name: str, seeds: Sequence[str]) -> str:
+def _against(usual: str, fleets: pd.DataFrame, name: str, seeds: Sequence[str]) -> str:
     metric = SHOWN[0][0]
-    both = [seed for seed in seeds if values(fleets, DEFAULTS, seed, metric).size]
-    if name == DEFAULTS or not both:
+    both = [seed for seed in seeds if values(fleets, usual, seed, metric).size]
+    if name == usual or not both:
         return NOTHING
-    pairs = [(values(fleets, name, seed, metric).mean(), values(fleets, DEFAULTS, seed, metric).mean()) for seed in both]
+    pairs = [(values(fleets, name, seed, metric).mean(), values(fleets, usual, seed, metric).mean()) for seed in both]
     return signed_percent(student([percent(float(own), float(default)) for own, default in pairs]))
 
 
@@ -127,7 +129,8 @@ def student(numbers: Sequence[float]) -> Interval:
 def curve_figure(suite: str, plan: Plan, variants: Sequence[Variant], seeds: Sequence[str], frames: Frames) -> bytes:
     """Mean latency against sed-online over decisions, as PNG: all in one panel, or a panel for each beside the defaults."""
     curves = {one.name: _curve(frames, plan, one.name, seeds) for one in variants if _seeds(frames["results"], one.name, seeds)}
-    panels = [list(curves)] if len(curves) <= TOGETHER else [[DEFAULTS, name] for name in curves if name != DEFAULTS]
+    usual = defaults_of(variants)
+    panels = [list(curves)] if len(curves) <= TOGETHER else [[usual, name] for name in curves if name != usual]
     columns = min(4, max(1, len(panels)))
     rows = -(-max(1, len(panels)) // columns)
     figure = new_figure(4.5 if len(panels) <= 1 else 1.9 * rows + 0.6)

@@ -1,6 +1,6 @@
 """The learners that ablation.py compares: the defaults, and one change each."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -8,7 +8,7 @@ from trimtab.core.observation import EXPECTED_COST, F32, FEATURES
 from trimtab.policies.base import RoutingView
 from trimtab.problems.routing.problem import Routing
 
-DEFAULTS: Final = "residual (defaults)"
+DEFAULTS: Final[Mapping[str, str]] = {"td": "residual (defaults)", "rollouts": "rollouts (defaults)"}  # by way of learning
 HEURISTIC: Final = "sed-online"
 LOG_DELAY: Final = FEATURES.index("log_delay")  # what `sed-online` expects, on the scale of EXPECTED_COST
 FROM_NOTHING: Final[Mapping[str, Any]] = {"anchor": -1}
@@ -53,6 +53,11 @@ class Variant:
         return " ".join([*hints, *words, *([] if self.moods else ["moods zeroed"])]) or "-"
 
 
+def defaults_of(variants: Iterable[Variant]) -> str:
+    """The name of what each of `variants` changes one thing of."""
+    return DEFAULTS["rollouts" if any(one.learning == "rollouts" for one in variants) else "td"]
+
+
 def _change(name: str, **changes: Any) -> Variant:
     return Variant(name, changes)
 
@@ -66,10 +71,10 @@ ACCELERATION: Final = (
     Variant("none", FROM_NOTHING),
     Variant("xi H", FROM_NOTHING, HEURISTIC),
     Variant("cloning", {**FROM_NOTHING, "cloning": 1.0, "heuristic_margin": 0.8, "heuristic_weight": 0.0}, HEURISTIC),
-    Variant(DEFAULTS),
+    Variant(DEFAULTS["td"]),
 )
 ABLATION: Final = (
-    Variant(DEFAULTS),
+    Variant(DEFAULTS["td"]),
     _change("no Double", double=False),
     _change("no dueling", dueling=False),
     _change("n-step 1", n_step=1),
@@ -95,7 +100,7 @@ ABLATION: Final = (
 )
 ROLLOUTS: Final = (
     Variant("from rewards"),
-    _tried("rollouts (defaults)"),
+    _tried(DEFAULTS["rollouts"]),
     _tried("horizon 24", rollout_horizon=24),
     _tried("horizon 48", rollout_horizon=48),
     _tried("latency itself", rollout_exponent=1.0),

@@ -27,7 +27,7 @@ from ablation_training import Plan  # noqa: E402
 from ablation_variants import DEFAULTS, Variant  # noqa: E402
 from comparing import chosen  # noqa: E402
 from measuring import ended, print_machine  # noqa: E402
-from tune_space import SPACE, changed, defaults  # noqa: E402
+from tune_space import SPACES, changed, defaults  # noqa: E402
 from tune_training import CLOCKS, Search  # noqa: E402
 
 from trimtab.cli.options import count, positive, print_listing  # noqa: E402
@@ -43,7 +43,8 @@ PACKAGES = ("optuna", "sqlalchemy")
 EXAMPLES = """examples:
   python tests/benchmarks/tune.py --trials 40 --seconds 120 --out Models/tune      about 90 minutes, less what is pruned
   python tests/benchmarks/tune.py --trials 80 --seconds 120 --out Models/tune      forty more
-  python tests/benchmarks/tune.py --settings learning_rate,n_step --trials 15 --out Models/tune-steps
+  python tests/benchmarks/tune.py --settings rollout_horizon,trust --trials 15 --out Models/tune-horizon
+  python tests/benchmarks/tune.py --learning td --out Models/tune-td              learning from rewards
   python tests/benchmarks/tune.py --trials 40 --out Models/tune --confirm 3        retrain the best three and the defaults
   python tests/benchmarks/tune.py --settings list                                  what is searched, and the defaults
 """
@@ -63,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     clock = "what seconds are: wall-clock, or processor seconds on a machine that does other things as well (default wall)"
     parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall", help=clock)
     parser.add_argument("--scenario", default="family:grey", metavar="ID", help="id, file or family:NAME (default family:grey)")
+    how = "how it learns: from rollouts of the twin, or from rewards (default rollouts)"
+    parser.add_argument("--learning", choices=tuple(SPACES), default="rollouts", help=how)
     parser.add_argument("--settings", default="all", metavar="a,b", help="'all', 'list' or what is searched; others keep their defaults")
     parser.add_argument("--p99-weight", type=_weight, default=0.5, metavar="W", help="of p99, the mean latency's being 1 (default 0.5)")
     parser.add_argument("--fleets", type=positive, default=96, metavar="N", help="held-out fleets at the end (default 96)")
@@ -98,13 +101,14 @@ def _number(text: str, above: float) -> float:
 
 def tune(args: argparse.Namespace) -> int:
     """Everything that can be wrong is an error before the first training."""
+    searched = SPACES[args.learning]
     if args.settings == "list":
-        usual = defaults(SPACE)
-        return print_listing([(one.key, f"{one.described} (default {usual[one.key]})") for one in SPACE])
+        usual = defaults(searched, args.learning)
+        return print_listing([(one.key, f"{one.described} (default {usual[one.key]})") for one in searched])
     require_packages()
     from tune_study import FILE, opened  # here: where a package is missing the line above says so
 
-    search, space = _search(args), chosen("--settings", args.settings, SPACE, attrgetter("key"))
+    search, space = _search(args), chosen("--settings", args.settings, searched, attrgetter("key"))
     if args.table_only and not (args.out / FILE).exists():
         raise UsageError(f"--table-only: there is no {args.out / FILE}; leave the option out, or name another --out")
     with opened(args.out, search, space) as trials:
@@ -130,7 +134,7 @@ def _search(args: argparse.Namespace) -> Search:
     if args.evaluation_seed == args.seed:
         raise UsageError(f"--evaluation-seed {args.evaluation_seed} is that of the trainings; held-out fleets need another")
     fleets = (args.fleets, args.look_fleets, args.evaluation_seed)
-    return Search(args.scenario, args.seconds, args.clock, args.looks, *fleets, args.seed, args.p99_weight)
+    return Search(args.scenario, args.learning, args.seconds, args.clock, args.looks, *fleets, args.seed, args.p99_weight)
 
 
 def _go_on(trials: "Trials", args: argparse.Namespace) -> None:
@@ -160,8 +164,10 @@ def _confirm(trials: "Trials", args: argparse.Namespace) -> None:
     from tune_report import best
     from tune_study import VALUES
 
-    changes = [(f"trial {one.number}", changed(one.user_attrs[VALUES])) for one in best(trials)]
-    variants = [Variant(DEFAULTS), *(Variant(name, values) for name, values in changes if values)][: args.confirm + 1]
+    learning = trials.search.learning
+    changes = [(f"trial {one.number}", changed(one.user_attrs[VALUES], learning)) for one in best(trials)]
+    better = [Variant(name, values, learning=learning) for name, values in changes if values][: args.confirm]
+    variants = [Variant(DEFAULTS[learning], learning=learning), *better]
     plan = Plan(trials.search.scenario, args.confirm_episodes, LOOK_EVERY, LOOK_FLEETS, CONFIRM_FLEETS, CONFIRM_SEED)
     results = ablation.opened(args.out / "confirm", plan)
     ablation.measure(plan, variants, args.confirm_seeds, results, 1)

@@ -48,7 +48,7 @@ def best(trials: Trials) -> list[FrozenTrial]:
 
 
 def _ranking(trials: Trials, ranked: Sequence[FrozenTrial]) -> Grid:
-    default = next((one for one in ranked if not changed(one.user_attrs[VALUES])), None)
+    default = next((one for one in ranked if not changed(one.user_attrs[VALUES], trials.search.learning)), None)
     shown = list(ranked[:BEST])
     if default is not None and default not in shown:
         shown.append(default)
@@ -63,7 +63,7 @@ def _row(trials: Trials, one: FrozenTrial, default: FrozenTrial | None) -> tuple
     against = NOTHING if default is None or one is default else _percent(trials.logs(one) - trials.logs(default))
     parts = [_percent(np.log(mine / theirs)) for mine, theirs in ((own.mean_ms, classical.mean_ms), (own.p99_ms, classical.p99_ms))]
     spent = [f"{one.user_attrs[key]:,.0f}" for key in ("training_s", "decisions", "gradient_steps")]
-    return (name, _percent(trials.logs(one)), against, *parts, *spent, set_words(one.user_attrs[VALUES]))
+    return (name, _percent(trials.logs(one)), against, *parts, *spent, set_words(one.user_attrs[VALUES], trials.search.learning))
 
 
 def _percent(logs: Any) -> str:
@@ -93,7 +93,7 @@ def _counts(trials: Trials) -> str:
 
 def _importances(trials: Trials) -> Grid:
     found = _shares(trials)
-    usual = defaults(trials.space)
+    usual = defaults(trials.space, trials.search.learning)
     described = {one.key: one.described for one in trials.space}
     rows = [(key, f"{share * 100:.0f} %", str(usual[key]), described[key]) for key, share in found.items()]
     rows += [(key, NOTHING, str(usual[key]), text) for key, text in described.items() if key not in found]
@@ -112,7 +112,8 @@ def _shares(trials: Trials) -> dict[str, float]:
 
 
 def _command(trials: Trials, first: FrozenTrial) -> str:
-    words = set_words(first.user_attrs[VALUES])
+    search = trials.search
+    words = set_words(first.user_attrs[VALUES], search.learning)
     options = "" if words == NOTHING else f" {words}"
-    line = f"python agent/train_dqn.py --backend twin --learning td --scenario {trials.search.scenario}{options}"
+    line = f"python agent/train_dqn.py --backend twin --learning {search.learning} --scenario {search.scenario}{options}"
     return f"Train with the settings of trial {first.number}:\n\n    {line}"

@@ -64,8 +64,8 @@ class Choice:
 
 Setting = Real | Whole | Choice
 
-# The defaults of routing lie inside (a test holds this), so that they can be the first trial.
-SPACE: Final[tuple[Setting, ...]] = (
+# By way of learning. The defaults of routing lie inside (a test holds this), so that they can be the first trial.
+REWARDS: Final[tuple[Setting, ...]] = (
     Real("learning_rate", 1e-4, 3e-3, log=True),
     Real("discount", 0.8, 0.99),
     Whole("n_step", 1, 10),
@@ -79,6 +79,22 @@ SPACE: Final[tuple[Setting, ...]] = (
     Choice("hidden", (32, 48, 64, 96, 128)),
     Choice("loss", ("mse", "huber")),
 )
+ROLLOUTS: Final[tuple[Setting, ...]] = (
+    Real("learning_rate", 2e-4, 5e-3, log=True),
+    Choice("learning_rate_updates", (150, 300, 600, 1200)),
+    Choice("batch", (256, 512, 1024, 2048)),
+    Choice("rollout_every", (50, 100, 200)),
+    Choice("rollouts_per_update", (32, 64, 128, 256)),
+    Whole("rollout_horizon", 24, 192),
+    Real("rollout_exponent", 1.0, 2.0),
+    Real("average", 1e-3, 0.05, log=True),
+    Real("trust", 0.2, 1.0),
+    Real("lead", 0.0, 0.2),
+    Real("bound_factor", 1.0, 4.0),
+    Choice("hidden", (16, 32, 64)),
+    Choice("loss", ("mse", "huber")),
+)
+SPACES: Final[Mapping[str, tuple[Setting, ...]]] = {"rollouts": ROLLOUTS, "td": REWARDS}
 
 
 def rounded(value: float) -> float:
@@ -86,14 +102,16 @@ def rounded(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
-def base() -> dict[str, Any]:
-    """Every learner setting of routing as train_dqn.py --learning td has it without --set."""
-    return DQNConfig.from_dict(dict(build("routing").learner_defaults)).to_dict()
+def base(learning: str) -> dict[str, Any]:
+    """Every learner setting of routing as train_dqn.py --learning `learning` has it without --set."""
+    problem = build("routing")
+    taught = problem.rollout_defaults if learning == "rollouts" else {}
+    return DQNConfig.from_dict({**problem.learner_defaults, **taught}).to_dict()
 
 
-def defaults(space: Sequence[Setting]) -> dict[str, Any]:
+def defaults(space: Sequence[Setting], learning: str) -> dict[str, Any]:
     """The default of each searched setting."""
-    known = base()
+    known = base(learning)
     return {one.key: known[one.key] for one in space}
 
 
@@ -102,12 +120,12 @@ def suggested(trial: "Trial", space: Sequence[Setting]) -> dict[str, Any]:
     return {one.key: one.suggest(trial) for one in space}
 
 
-def changed(values: Mapping[str, Any]) -> dict[str, Any]:
+def changed(values: Mapping[str, Any], learning: str) -> dict[str, Any]:
     """Those of `values` that are not the default."""
-    known = base()
+    known = base(learning)
     return {key: value for key, value in values.items() if value != known[key]}
 
 
-def set_words(values: Mapping[str, Any]) -> str:
+def set_words(values: Mapping[str, Any], learning: str) -> str:
     """Options of train_dqn.py for what differs from the defaults; `-` where nothing does."""
-    return " ".join(f"--set {key}={value}" for key, value in changed(values).items()) or "-"
+    return " ".join(f"--set {key}={value}" for key, value in changed(values, learning).items()) or "-"

@@ -137,10 +137,10 @@ def _line(error: BaseException) -> str:
 def _trials(storage: optuna.storages.RDBStorage, folder: Path, search: Search, space: Sequence[Setting]) -> Trials:
     pruner = optuna.pruners.MedianPruner(NEVER_PRUNED, n_warmup_steps=0)
     study = optuna.create_study(storage=storage, study_name=NAME, pruner=pruner, load_if_exists=True)
-    wanted = json.loads(json.dumps({**asdict(search), "space": [asdict(one) for one in space], "defaults": base()}))
+    wanted = json.loads(json.dumps({**asdict(search), "space": [asdict(one) for one in space], "defaults": base(search.learning)}))
     if "plan" not in study.user_attrs:
         study.set_user_attr("provenance", provenance())
-        study.enqueue_trial(defaults(space))
+        study.enqueue_trial(defaults(space, search.learning))
         study.set_user_attr("plan", wanted)  # last: a study without it is begun anew, and then has two trials of the defaults at worst
     _require_same(study.user_attrs["plan"], wanted, folder)
     _again(study)

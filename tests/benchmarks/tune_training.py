@@ -12,6 +12,7 @@ from ablation_report import REFERENCES
 from ablation_training import METRICS, Plan, work
 from comparing import Job, Row
 from rivals_training import ENDLESS
+from tune_space import base
 
 from trimtab.core.moods import FAILURE_S
 from trimtab.dqn.config import DQNConfig
@@ -34,6 +35,7 @@ class Search:
     """What every trial goes through."""
 
     scenario: str
+    learning: str  # a key of tune_space.SPACES
     seconds: float  # of training, looks not counted
     clock: str  # a key of CLOCKS
     looks: int  # the last one is at the end
@@ -80,13 +82,19 @@ def reference(search: Search) -> Latencies:
 
 
 def looks(search: Search, values: Mapping[str, Any]) -> Iterator[Look]:
-    """Train as train_dqn.py --backend twin --learning td does, with the clock stopped while it is looked at.
+    """Train as train_dqn.py --backend twin does, with the clock stopped while it is looked at.
 
     Raises LearningError where the settings let it diverge.
     """
     problem = build("routing")
-    learner = DQNConfig.from_dict({**problem.learner_defaults, **values})
-    settings = Settings(scenario=search.scenario, backend="twin", seed=search.training_seed, episodes=ENDLESS, learner=learner)
+    settings = Settings(
+        scenario=search.scenario,
+        backend="twin",
+        seed=search.training_seed,
+        episodes=ENDLESS,
+        learning=search.learning,
+        learner=DQNConfig.from_dict({**base(search.learning), **values}),
+    )
     with tempfile.TemporaryDirectory() as folder, TrainingSession(problem, settings, RunFolder(Path(folder)), "cpu") as session:
         world = problem.open(Task(search.scenario, "twin"))
         try:

@@ -9,7 +9,10 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # its modules find each other there
 
 import ablation
-from ablation_variants import DEFAULTS
+from ablation_variants import DEFAULTS as BY_LEARNING
+from ablation_variants import SUITES, defaults_of
+
+DEFAULTS = BY_LEARNING["td"]
 
 TINY = (
     "--suite",
@@ -43,6 +46,13 @@ def here(monkeypatch):
 def rows_of(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_every_suite_has_the_learner_that_its_variants_are_compared_with(suite):
+    usual = defaults_of(SUITES[suite])
+    assert [one.changes for one in SUITES[suite] if one.name == usual] == [{}]
+    assert defaults_of(SUITES[suite][1:]) == usual, "also where some are left out"
 
 
 def test_a_tiny_comparison_runs_to_its_table_and_goes_on(tmp_path, here, capsys):

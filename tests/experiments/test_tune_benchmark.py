@@ -23,12 +23,12 @@ import tune_space
 import tune_study
 import tune_training
 from optuna.trial import TrialState
-from tune_space import SPACE, Choice
+from tune_space import SPACES, Choice
 from tune_training import Latencies, Look, Search
 
 FLEETS = 12
 REFERENCE = Latencies(np.linspace(20.0, 30.0, FLEETS), np.linspace(80.0, 90.0, FLEETS))
-SEARCH = Search("tiny", 4.0, "wall", 2, FLEETS, 4, 7, 3, 0.5)
+SEARCH = Search("tiny", "td", 4.0, "wall", 2, FLEETS, 4, 7, 3, 0.5)
 
 
 def stand_in(factor, *, stop_at=None, diverge_at=None):
@@ -52,8 +52,8 @@ def stand_in(factor, *, stop_at=None, diverge_at=None):
 
 
 def worse_with_distance(values):
-    """Least, .7, at a discount of .9."""
-    return 0.7 + abs(values["discount"] - 0.9)
+    """Least, .7, at a trust of .9."""
+    return 0.7 + abs(values["trust"] - 0.9)
 
 
 @pytest.fixture
@@ -82,27 +82,33 @@ def states(tmp_path):
 # The space
 
 
-def test_the_defaults_lie_inside_the_space():
-    usual = tune_space.defaults(SPACE)
-    for one in SPACE:
+LEARNINGS = pytest.mark.parametrize("learning", SPACES)
+
+
+@LEARNINGS
+def test_the_defaults_lie_inside_the_space(learning):
+    usual = tune_space.defaults(SPACES[learning], learning)
+    for one in SPACES[learning]:
         value = usual[one.key]
         assert value in one.options if isinstance(one, Choice) else one.low <= value <= one.high, one.key
 
 
-def test_every_corner_of_the_space_is_a_learner():
-    for one in SPACE:
+@LEARNINGS
+def test_every_corner_of_the_space_is_a_learner(learning):
+    for one in SPACES[learning]:
         for value in one.options if isinstance(one, Choice) else (one.low, one.high):
-            assert getattr(DQNConfig.from_dict({**tune_space.base(), one.key: value}), one.key) == value
+            assert getattr(DQNConfig.from_dict({**tune_space.base(learning), one.key: value}), one.key) == value
 
 
-def test_what_is_printed_can_be_typed_and_is_what_was_trained():
+@LEARNINGS
+def test_what_is_printed_can_be_typed_and_is_what_was_trained(learning):
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=4)).ask()
-    values = tune_space.suggested(trial, SPACE)
-    words = tune_space.set_words(values).split()
+    values = tune_space.suggested(trial, SPACES[learning])
+    words = tune_space.set_words(values, learning).split()
     assert words[::2] == ["--set"] * (len(words) // 2)
-    assert dict(map(learner_setting, words[1::2])) == tune_space.changed(values)
-    assert len(tune_space.changed(values)) >= 6, "a random point differs from the defaults"
-    assert tune_space.set_words(tune_space.defaults(SPACE)) == "-"
+    assert dict(map(learner_setting, words[1::2])) == tune_space.changed(values, learning)
+    assert len(tune_space.changed(values, learning)) >= 6, "a random point differs from the defaults"
+    assert tune_space.set_words(tune_space.defaults(SPACES[learning], learning), learning) == "-"
 
 
 # The score
@@ -124,17 +130,33 @@ def test_failures_cost_and_fleets_without_latency_are_refused():
 # The program
 
 
-def test_a_tiny_search_trains_to_its_table(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("learning", "setting"), [("td", "n_step"), ("rollouts", "rollout_exponent")])
+def test_a_tiny_search_trains_to_its_table(tmp_path, monkeypatch, capsys, learning, setting):
     shorten(monkeypatch.setattr)
     # The tiny scenario has too few requests for a p99.
-    assert run(tmp_path, "--scenario", "family:grey", "--trials", "2", "--seconds", "0.1", "--settings", "n_step,trust") == 0
+    assert (
+        run(
+            tmp_path,
+            "--scenario",
+            "family:grey",
+            "--trials",
+            "2",
+            "--seconds",
+            "0.1",
+            "--learning",
+            learning,
+            "--settings",
+            f"{setting},trust",
+        )
+        == 0
+    )
     table = (tmp_path / "out" / "tune.md").read_text()
     assert table in capsys.readouterr().out
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| ")]
     ranked = [row for row in rows if row[0] in {"0 (defaults)", "1"}]
     assert len(ranked) == 2
     assert all(int(row[6].replace(",", "")) > 0 and row[1].count("%") == 1 for row in ranked), "decisions were made, and scored"
-    assert all("--set n_step=" in row[8] or "--set trust=" in row[8] for row in ranked if row[0] == "1")
+    assert all(f"--set {setting}=" in row[8] or "--set trust=" in row[8] for row in ranked if row[0] == "1")
 
 
 def test_the_search_goes_on_where_it_was_stopped(tmp_path, untrained, capsys):
@@ -155,7 +177,7 @@ def tried(tmp_path, untrained, *totals):
     found = []
     for total in totals:
         looks = untrained(stand_in(worse_with_distance))
-        assert run(tmp_path, "--trials", total, "--settings", "trust,discount", "--looks", "1") == 0
+        assert run(tmp_path, "--trials", total, "--settings", "trust,loss", "--looks", "1") == 0
         found += looks.calls
     return found
 
@@ -163,7 +185,7 @@ def tried(tmp_path, untrained, *totals):
 def test_a_stop_does_not_change_what_is_tried(tmp_path, untrained):
     once, twice = tried(tmp_path / "once", untrained, "8"), tried(tmp_path / "twice", untrained, "3", "8")
     assert twice == once
-    assert once[0] == {"discount": DQNConfig().discount, "trust": DQNConfig().trust}, "the defaults are the first trial"
+    assert once[0] == tune_space.defaults([Choice("trust", ()), Choice("loss", ())], "rollouts"), "the defaults are the first trial"
     assert len({one["trust"] for one in once}) == 8, "no trial twice"
 
 
@@ -175,9 +197,9 @@ def test_the_table_ranks_and_names_the_command(tmp_path, untrained):
     assert scores == sorted(scores)
     assert sum("(defaults)" in line for line in lines) == 1
     best_words = lines[2].rstrip(" |").split(" | ")[-1]
-    assert f"train_dqn.py --backend twin --learning td --scenario {tmp_path / 'tiny.toml'} {best_words}\n" in table
+    assert f"train_dqn.py --backend twin --learning rollouts --scenario {tmp_path / 'tiny.toml'} {best_words}\n" in table
     shares = {line.split(" | ")[0][2:]: line.split(" | ")[1] for line in lines[12:] if "%" in line}
-    assert set(tune_space.defaults(SPACE)) <= set(shares)
+    assert {one.key for one in SPACES["rollouts"]} <= set(shares)
     assert TrialState.PRUNED in states(tmp_path)
 
 
@@ -203,14 +225,14 @@ def test_a_file_that_is_no_study_is_refused(tmp_path, untrained, capsys):
 
 
 def test_two_searches_do_not_share_a_folder(tmp_path):
-    with tune_study.hold(tmp_path), pytest.raises(ResultsError, match="being written"), tune_study.opened(tmp_path, SEARCH, SPACE):
+    with tune_study.hold(tmp_path), pytest.raises(ResultsError, match="being written"), tune_study.opened(tmp_path, SEARCH, SPACES["td"]):
         pass
 
 
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (["--settings", "n_step,speed"], "'speed' is none of these: "),
+        (["--settings", "trust,speed"], "'speed' is none of these: "),
         (["--look-fleets", "99"], "--look-fleets 99"),
         (["--scenario", "nowhere"], "nowhere"),
         (["--evaluation-seed", "5", "--seed", "5"], "held-out fleets need another"),
@@ -237,7 +259,7 @@ def test_a_missing_package_is_said_with_what_to_install(monkeypatch):
 
 
 def test_the_settings_are_listed_with_their_defaults(capsys):
-    assert tune.main(["--settings", "list"]) == 0
+    assert tune.main(["--learning", "td", "--settings", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == [one.key for one in SPACE]
+    assert [line.split()[0] for line in lines] == [one.key for one in SPACES["td"]]
     assert any(line.startswith("discount") and line.endswith("(default 0.95)") for line in lines)
