@@ -105,11 +105,12 @@ ROLLOUTS: Final = (
     _tried("horizon 48", rollout_horizon=48),
     _tried("latency itself", rollout_exponent=1.0),
     _tried("latency squared", rollout_exponent=2.0),
-    _tried("full trust", trust=1.0, lead=0.0),
-    _tried("wide bound", bound_factor=3.0, bound_slack=2.0),
+    _tried("rollouts, full trust", trust=1.0, lead=0.0),
+    _tried("rollouts, wide bound", bound_factor=3.0, bound_slack=2.0),
     _tried("hidden 64", hidden=64),
     _tried("twice the rollouts", rollout_every=50),
     _tried("half the rollouts", rollout_every=200),
     _tried("a quarter of the steps", rollouts_per_update=256, learning_rate_updates=150),
 )
+# A name is one learner in all suites, since they may share an --out.
 SUITES: Final[Mapping[str, tuple[Variant, ...]]] = {"acceleration": ACCELERATION, "ablation": ABLATION, "rollouts": ROLLOUTS}

@@ -1,6 +1,7 @@
 """The comparison of learners runs to its table, goes on where it was stopped, and refuses rows that were measured in another way."""
 
 import csv
+import itertools
 import sys
 from pathlib import Path
 
@@ -53,6 +54,12 @@ def test_every_suite_has_the_learner_that_its_variants_are_compared_with(suite):
     usual = defaults_of(SUITES[suite])
     assert [one.changes for one in SUITES[suite] if one.name == usual] == [{}]
     assert defaults_of(SUITES[suite][1:]) == usual, "also where some are left out"
+
+
+def test_a_name_is_one_learner_in_all_suites():
+    known = {}
+    for one in itertools.chain.from_iterable(SUITES.values()):
+        assert known.setdefault(one.name, one) == one
 
 
 def test_a_tiny_comparison_runs_to_its_table_and_goes_on(tmp_path, here, capsys):
