@@ -6,7 +6,7 @@ import pytest
 
 from tiny_runs import files_of, same_content
 from trimtab.dqn.checkpoint import load_checkpoint, load_state
-from trimtab.errors import CheckpointError
+from trimtab.errors import CheckpointError, UsageError
 from trimtab.experiments.runs import RunFolder
 from trimtab.experiments.session import TrainingSession
 from trimtab.problems.routing.problem import Routing
@@ -42,3 +42,9 @@ def test_a_model_of_another_shape_is_refused_and_nothing_is_touched(tiny, tmp_pa
     with pytest.raises(CheckpointError, match="another shape"):
         run(wider, first.folder, overwrite=True)
     assert files_of(tmp_path / "first") == before
+
+
+def test_holding_to_no_model_is_refused_and_leaves_nothing(tiny, tmp_path):
+    with pytest.raises(UsageError, match=r"kept is 3 .*--init, or leave kept at 0"):
+        run(replace(tiny, learner=replace(tiny.learner, kept=3.0)), RunFolder(tmp_path / "Models"))
+    assert not (tmp_path / "Models").exists()

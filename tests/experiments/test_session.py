@@ -189,12 +189,6 @@ def test_a_run_that_is_held_to_a_model_equals_a_short_one_continued(tiny, tmp_pa
     same_run(one, other)
 
 
-def test_holding_to_no_model_is_refused_and_leaves_nothing(tiny, tmp_path):
-    with pytest.raises(UsageError, match=r"kept is 3 .*--init, or leave kept at 0"):
-        run(replace(tiny, learner=replace(tiny.learner, kept=3.0)), RunFolder(tmp_path / "Models"))
-    assert not (tmp_path / "Models").exists()
-
-
 def test_a_state_without_settings_that_came_later_is_resumed(tiny, tmp_path):
     one, other = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "other")
     run(Settings(**{**vars_of(tiny), "episodes": 120}), one)
