@@ -27,7 +27,7 @@ from ablation_training import Plan  # noqa: E402
 from ablation_variants import DEFAULTS, Variant  # noqa: E402
 from comparing import chosen  # noqa: E402
 from measuring import ended, print_machine  # noqa: E402
-from tune_space import SPACES, changed, defaults  # noqa: E402
+from tune_space import SPACES, defaults  # noqa: E402
 from tune_training import CLOCKS, Search  # noqa: E402
 
 from trimtab.cli.options import count, positive, print_listing  # noqa: E402
@@ -162,11 +162,10 @@ def _written(trials: "Trials", folder: Path) -> str:
 def _confirm(trials: "Trials", args: argparse.Namespace) -> None:
     """The comparison of ablation.py with the best trials for variants: seeds and fleets of which the search knows nothing."""
     from tune_report import best
-    from tune_study import VALUES
 
     learning = trials.search.learning
-    changes = [(f"trial {one.number}", changed(one.user_attrs[VALUES], learning)) for one in best(trials)]
-    better = [Variant(name, values, learning=learning) for name, values in changes if values][: args.confirm]
+    others = [one for one in best(trials) if trials.changes(one)][: args.confirm]
+    better = [Variant(f"trial {one.number}", trials.changes(one), learning=learning) for one in others]
     variants = [Variant(DEFAULTS[learning], learning=learning), *better]
     plan = Plan(trials.search.scenario, args.confirm_episodes, LOOK_EVERY, LOOK_FLEETS, CONFIRM_FLEETS, CONFIRM_SEED)
     results = ablation.opened(args.out / "confirm", plan)

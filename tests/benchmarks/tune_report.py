@@ -7,8 +7,8 @@ import numpy as np
 import optuna
 from ablation_report import student
 from optuna.trial import FrozenTrial, TrialState
-from tune_space import changed, defaults, set_words
-from tune_study import DIVERGED, VALUES, Trials
+from tune_space import defaults, set_words
+from tune_study import DIVERGED, Trials
 from tune_training import REFERENCE
 
 from trimtab.experiments.statistics import Interval
@@ -48,7 +48,7 @@ def best(trials: Trials) -> list[FrozenTrial]:
 
 
 def _ranking(trials: Trials, ranked: Sequence[FrozenTrial]) -> Grid:
-    default = next((one for one in ranked if not changed(one.user_attrs[VALUES], trials.search.learning)), None)
+    default = next((one for one in ranked if not trials.changes(one)), None)
     shown = list(ranked[:BEST])
     if default is not None and default not in shown:
         shown.append(default)
@@ -63,7 +63,7 @@ def _row(trials: Trials, one: FrozenTrial, default: FrozenTrial | None) -> tuple
     against = NOTHING if default is None or one is default else _percent(trials.logs(one) - trials.logs(default))
     parts = [_percent(np.log(mine / theirs)) for mine, theirs in ((own.mean_ms, classical.mean_ms), (own.p99_ms, classical.p99_ms))]
     spent = [f"{one.user_attrs[key]:,.0f}" for key in ("training_s", "decisions", "gradient_steps")]
-    return (name, _percent(trials.logs(one)), against, *parts, *spent, set_words(one.user_attrs[VALUES], trials.search.learning))
+    return (name, _percent(trials.logs(one)), against, *parts, *spent, set_words(trials.changes(one)))
 
 
 def _percent(logs: Any) -> str:
@@ -112,8 +112,7 @@ def _shares(trials: Trials) -> dict[str, float]:
 
 
 def _command(trials: Trials, first: FrozenTrial) -> str:
-    search = trials.search
-    words = set_words(first.user_attrs[VALUES], search.learning)
+    search, words = trials.search, set_words(trials.changes(first))
     options = "" if words == NOTHING else f" {words}"
     line = f"python agent/train_dqn.py --backend twin --learning {search.learning} --scenario {search.scenario}{options}"
     return f"Train with the settings of trial {first.number}:\n\n    {line}"

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from ablation_variants import DEFAULTS, Variant
+
 from trimtab.dqn.config import DQNConfig
-from trimtab.problems.catalogue import build
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -104,9 +105,7 @@ def rounded(value: float) -> float:
 
 def base(learning: str) -> dict[str, Any]:
     """Every learner setting of routing as train_dqn.py --learning `learning` has it without --set."""
-    problem = build("routing")
-    taught = problem.rollout_defaults if learning == "rollouts" else {}
-    return DQNConfig.from_dict({**problem.learner_defaults, **taught}).to_dict()
+    return DQNConfig.from_dict(Variant(DEFAULTS[learning], learning=learning).learner).to_dict()
 
 
 def defaults(space: Sequence[Setting], learning: str) -> dict[str, Any]:
@@ -126,6 +125,6 @@ def changed(values: Mapping[str, Any], learning: str) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value != known[key]}
 
 
-def set_words(values: Mapping[str, Any], learning: str) -> str:
-    """Options of train_dqn.py for what differs from the defaults; `-` where nothing does."""
-    return " ".join(f"--set {key}={value}" for key, value in changed(values, learning).items()) or "-"
+def set_words(changes: Mapping[str, Any]) -> str:
+    """Options of train_dqn.py for what `changed` left; `-` for nothing."""
+    return " ".join(f"--set {key}={value}" for key, value in changes.items()) or "-"

@@ -12,7 +12,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
-from tune_space import Setting, base, defaults, suggested
+from tune_space import Setting, base, changed, defaults, suggested
 from tune_training import Latencies, Look, Search, looks, reference
 
 from trimtab.dqn.errors import LearningError
@@ -52,6 +52,10 @@ class Trials:
     def result(self, trial: FrozenTrial) -> Latencies:
         """What a complete trial reached."""
         return _latencies(trial.user_attrs[RESULT])
+
+    def changes(self, trial: FrozenTrial) -> dict[str, Any]:
+        """The settings of a trial that are not the default."""
+        return changed(trial.user_attrs[VALUES], self.search.learning)
 
     def logs(self, trial: FrozenTrial) -> Any:
         """`Latencies.logs` of a complete trial.  # [N]"""

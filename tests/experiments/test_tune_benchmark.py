@@ -104,11 +104,12 @@ def test_every_corner_of_the_space_is_a_learner(learning):
 def test_what_is_printed_can_be_typed_and_is_what_was_trained(learning):
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=4)).ask()
     values = tune_space.suggested(trial, SPACES[learning])
-    words = tune_space.set_words(values, learning).split()
+    changes = tune_space.changed(values, learning)
+    words = tune_space.set_words(changes).split()
     assert words[::2] == ["--set"] * (len(words) // 2)
-    assert dict(map(learner_setting, words[1::2])) == tune_space.changed(values, learning)
-    assert len(tune_space.changed(values, learning)) >= 6, "a random point differs from the defaults"
-    assert tune_space.set_words(tune_space.defaults(SPACES[learning], learning), learning) == "-"
+    assert dict(map(learner_setting, words[1::2])) == changes
+    assert len(changes) >= 6, "a random point differs from the defaults"
+    assert tune_space.set_words(tune_space.changed(tune_space.defaults(SPACES[learning], learning), learning)) == "-"
 
 
 # The score
@@ -134,22 +135,8 @@ def test_failures_cost_and_fleets_without_latency_are_refused():
 def test_a_tiny_search_trains_to_its_table(tmp_path, monkeypatch, capsys, learning, setting):
     shorten(monkeypatch.setattr)
     # The tiny scenario has too few requests for a p99.
-    assert (
-        run(
-            tmp_path,
-            "--scenario",
-            "family:grey",
-            "--trials",
-            "2",
-            "--seconds",
-            "0.1",
-            "--learning",
-            learning,
-            "--settings",
-            f"{setting},trust",
-        )
-        == 0
-    )
+    searched = ["--learning", learning, "--settings", f"{setting},trust"]
+    assert run(tmp_path, "--scenario", "family:grey", "--trials", "2", "--seconds", "0.1", *searched) == 0
     table = (tmp_path / "out" / "tune.md").read_text()
     assert table in capsys.readouterr().out
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| ")]

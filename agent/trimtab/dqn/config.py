@@ -32,7 +32,7 @@ LIVE: Final[Mapping[str, Any]] = {
 # What differs from that where a trained model is tuned: it has less to find out, and knows better than the heuristic from the start. What
 # rewards teach first is how much everything costs here, in a minute in which the choices would get worse; and a machine that halts for a
 # second teaches that its requests were chosen badly. So choices are held to those begun with, and errors are linear. Of the weights tried,
-# 1 is too little and 3 to 30 do alike; steps ten times larger made it worse than the heuristic within two minutes (docs/results.md).
+# 1 is too little and 3 to 30 do alike (docs/results.md). Not held, steps ten times larger made it worse than the heuristic in two minutes.
 TUNED: Final[Mapping[str, Any]] = {
     "epsilon_start": 0.01,
     "epsilon_end": 0.01,
